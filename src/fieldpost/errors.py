@@ -1,0 +1,168 @@
+"""The one tree of errors; a class's docstring is its message, its attributes are its data.
+
+    FieldpostError
+    ├── ConfigError
+    ├── RejectedError                      the caller's fault: not accepted, sending it again does not help
+    │   ├── MalformedRequestError
+    │   ├── InvalidRequestError
+    │   │   └── UnknownModelError
+    │   ├── RequestTooLargeError
+    │   ├── UnauthenticatedError
+    │   ├── ForbiddenError
+    │   │   └── DeviceDisabledError
+    │   ├── NotFoundError
+    │   ├── ConflictError
+    │   │   └── IdempotencyConflictError
+    │   └── StateConflictError
+    ├── UnavailableError                   ours, for now: retryable, with `retry_after_seconds`
+    │   ├── BackendUnavailableError
+    │   ├── BackendTimeoutError            the outcome is unknown; the same key makes sending again safe
+    │   ├── QueueFullError
+    │   ├── OverloadedError
+    │   ├── DrainingError
+    │   └── StorageFullError
+    ├── CorruptDataError
+    ├── DataDirectoryInUseError
+    ├── DropChangedError                   a file changed between two looks at it
+    └── ModelError                         a model's attempt ended without an answer
+        ├── ModelUnavailableError          retryable
+        └── ModelRefusedError
+
+Two tables turn errors into outcomes: `fieldpost.web.problems` (HTTP and WebSocket) and
+`fieldpost.services.outcomes` (acknowledge, requeue or dead letter). There is no third.
+"""
+
+from typing import ClassVar
+
+
+class FieldpostError(Exception):
+    """Something went wrong."""
+
+    #: Whether the same call may succeed later, unchanged.
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, detail: str = "", **data: object) -> None:
+        self.detail = detail
+        self.data = data
+        super().__init__(detail or self.title)
+
+    @property
+    def title(self) -> str:
+        """The first line of the class's docstring, the same for every occurrence."""
+        return (type(self).__doc__ or "").strip().splitlines()[0]
+
+
+class ConfigError(FieldpostError):
+    """The settings are not usable."""
+
+
+class RejectedError(FieldpostError):
+    """The request was refused and not accepted."""
+
+
+class MalformedRequestError(RejectedError):
+    """The request cannot be read."""
+
+
+class InvalidRequestError(RejectedError):
+    """The request can be read, but asks for something that is not possible."""
+
+
+class UnknownModelError(InvalidRequestError):
+    """There is no model of this name."""
+
+
+class RequestTooLargeError(RejectedError):
+    """The request is larger than allowed."""
+
+
+class UnauthenticatedError(RejectedError):
+    """A valid key is needed."""
+
+
+class ForbiddenError(RejectedError):
+    """This key may not do that."""
+
+
+class DeviceDisabledError(ForbiddenError):
+    """This device is disabled."""
+
+
+class NotFoundError(RejectedError):
+    """There is nothing of this name here."""
+
+
+class ConflictError(RejectedError):
+    """This contradicts what is already there."""
+
+
+class IdempotencyConflictError(ConflictError):
+    """This idempotency key was already used for another request."""
+
+
+class StateConflictError(RejectedError):
+    """The request has already ended, so this no longer applies."""
+
+
+class UnavailableError(FieldpostError):
+    """Fieldpost cannot do this right now; try again."""
+
+    retryable = True
+
+    def __init__(self, detail: str = "", *, retry_after_seconds: float = 1.0, **data: object) -> None:
+        super().__init__(detail, **data)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class BackendUnavailableError(UnavailableError):
+    """An engine behind Fieldpost is away; nothing was accepted."""
+
+
+class BackendTimeoutError(UnavailableError):
+    """An engine did not confirm in time; the outcome is unknown, sending the same again is safe."""
+
+
+class QueueFullError(UnavailableError):
+    """The queue is full; nothing was accepted."""
+
+
+class OverloadedError(UnavailableError):
+    """Too much is in hand already; nothing was accepted."""
+
+
+class DrainingError(UnavailableError):
+    """This instance is shutting down; another one, or the next one, will answer."""
+
+
+class StorageFullError(UnavailableError):
+    """The disk is full; nothing was accepted."""
+
+
+class CorruptDataError(FieldpostError):
+    """Stored data cannot be read."""
+
+
+class DataDirectoryInUseError(FieldpostError):
+    """Another Fieldpost process is using this data directory."""
+
+
+class DropChangedError(FieldpostError):
+    """A dropped file changed while it was being taken; it counts as a new one."""
+
+
+class ModelError(FieldpostError):
+    """The model did not answer."""
+
+    def __init__(self, detail: str = "", *, retry_after_seconds: float | None = None, **data: object) -> None:
+        super().__init__(detail, **data)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class ModelUnavailableError(ModelError):
+    """The model is away, overloaded or broke off; another attempt may succeed."""
+
+    retryable = True
+
+
+class ModelRefusedError(ModelError):
+    """The model refuses this request; another attempt would end the same way."""

@@ -1,0 +1,63 @@
+"""Logs and metrics: event names and fields, never prose. Nothing here is global but structlog's configuration at start."""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+
+def configure_logs(*, style: str, level: str) -> None:
+    """Sends logs to standard error, one line per event; called once, at start."""
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if style == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def get_logger() -> Any:
+    """A logger: `log.info("event_name", field=value)`."""
+    return structlog.get_logger()
+
+
+class Metrics:
+    """The numbers of one process, under its own registry."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.accepted = Counter(
+            "fieldpost_requests_accepted_total", "Requests accepted", ["channel"], registry=self.registry
+        )
+        self.finished = Counter(
+            "fieldpost_requests_finished_total", "Requests ended", ["state"], registry=self.registry
+        )
+        self.attempts = Counter(
+            "fieldpost_attempts_total",
+            "Attempts by model and outcome",
+            ["model", "outcome"],
+            registry=self.registry,
+        )
+        self.sessions = Gauge("fieldpost_hub_sessions", "WebSocket and SSE sessions", registry=self.registry)
+        self.answer_seconds = Histogram(
+            "fieldpost_answer_seconds", "From acceptance to final answer", registry=self.registry
+        )
+        self.role_restarts = Counter(
+            "fieldpost_role_restarts_total",
+            "Roles restarted after an error",
+            ["role"],
+            registry=self.registry,
+        )

@@ -1,0 +1,32 @@
+"""The bundle of everything a role may reach outside its process, made by wiring."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from fieldpost.policy.partition import ShardMap
+from fieldpost.ports.broker import Broker
+from fieldpost.ports.devices import DeviceDirectory
+from fieldpost.ports.folders import Folders
+from fieldpost.ports.ledger import Ledger
+from fieldpost.ports.models import Library, Model
+from fieldpost.ports.shared import Shared
+
+
+class Backends(msgspec.Struct, frozen=True, kw_only=True):
+    """One of each; `ledgers` by shard, `models` by name."""
+
+    broker: Broker
+    ledgers: Mapping[str, Ledger]
+    shards: ShardMap
+    devices: DeviceDirectory
+    shared: Shared
+    folders: Folders
+    models: Mapping[str, Model]
+    library: Library
+    #: Key of the hashes of all secrets.
+    pepper: bytes
+
+    def ledger_of(self, device_id: int) -> Ledger:
+        """The ledger of the shard that owns this device."""
+        return self.ledgers[self.shards.shard_of(device_id)]

@@ -1,0 +1,221 @@
+"""The ledger: the database's record of requests and results, and the judge of who may answer.
+
+One transaction per call, and what a call returns is on disk (on a replica too, where there is one). A final state
+never changes. `attempt` is the fencing token: the ledger gives it out with a claim and takes results, renewals and
+releases only for the current one. Every call is safe to repeat. `now` is given, never read.
+
+All calls raise BackendUnavailableError, BackendTimeoutError or StorageFullError when the database is away, silent or full.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+
+from fieldpost.messages.requests import Channel, Priority, Request, RequestState, RequestStatus
+from fieldpost.messages.responses import Job, Problem, Response, StoredResponse
+
+
+class RecordOutcome(StrEnum):
+    """What became of a request that met the ledger."""
+
+    NEW = "new"
+    #: The same request again: nothing changed.
+    DUPLICATE = "duplicate"
+    #: The same id with another body: kept as a dead letter, the first stands.
+    CONFLICT = "conflict"
+    #: New, but its cancellation had come first.
+    CANCELLED = "cancelled"
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Something that could not be answered or read, kept with its reason."""
+
+    id: int
+    reason: str
+    created_at: datetime
+    #: The message or request as it was, as text.
+    body: str
+    request_id: UUID | None = None
+    device_id: int | None = None
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """The right to work on a request until the claim runs out; `attempt` proves it."""
+
+    request: Request
+    attempt: int
+
+
+class Finish(msgspec.Struct, frozen=True, kw_only=True):
+    """A final answer to record, if `attempt` is still the current one."""
+
+    request_id: UUID
+    attempt: int
+    response: Response
+    #: Why the request goes to the dead letters too, when it does.
+    dead_letter: str | None = None
+
+
+class Retry(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt that failed and may be tried again from `not_before`, if it is still the current one."""
+
+    request_id: UUID
+    attempt: int
+    not_before: datetime
+
+
+class Finished(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that has just reached its final state."""
+
+    request_id: UUID
+    device_id: int
+    channel: Channel
+    state: RequestState
+    file_name: str | None
+    body: bytes
+
+
+class Reaped(msgspec.Struct, frozen=True, kw_only=True):
+    """What a sweep over the ledger changed."""
+
+    #: Claims that ran out: queued again.
+    requeued: Sequence[UUID]
+    #: Deadlines that passed, and requests that killed their workers too often.
+    finished: Sequence[Finished]
+
+
+class Records(Protocol):
+    """Requests come in and are looked up."""
+
+    async def record(
+        self, requests: Sequence[Request], *, dispatched: Collection[UUID], now: datetime
+    ) -> Mapping[UUID, RecordOutcome]:
+        """Records new requests in one transaction; those in `dispatched` are marked as sent to a work queue."""
+        ...
+
+    async def bury(self, *, reason: str, body: bytes, now: datetime) -> None:
+        """Keeps a message that cannot be read as a dead letter."""
+        ...
+
+    async def cancel(self, request_id: UUID, device_id: int, *, expected: bool, now: datetime) -> RequestStatus | None:
+        """Cancels a request that has not ended, and returns how it stands.
+
+        With `expected` a request that is not there yet is cancelled when it comes (a tombstone) and None is returned;
+        without it None means that there is no such request of this device.
+        """
+        ...
+
+    async def status(self, request_id: UUID, device_id: int) -> RequestStatus | None:
+        """How a request of this device stands; None when there is no such request of this device."""
+        ...
+
+    async def page(
+        self,
+        device_id: int | None,
+        *,
+        state: RequestState | None,
+        before: tuple[datetime, UUID] | None,
+        limit: int,
+    ) -> Sequence[tuple[int, Request, RequestStatus]]:
+        """Requests newest first, of one device or of all: device id, request, status; `before` is (accepted_at, id)."""
+        ...
+
+    async def states(self, request_ids: Sequence[UUID]) -> Mapping[UUID, RequestState]:
+        """The states of those of the requests that the ledger has."""
+        ...
+
+    async def dead_letters(self, *, before: int | None, limit: int) -> Sequence[DeadLetter]:
+        """Dead letters, newest first."""
+        ...
+
+
+class Claims(Protocol):
+    """Who works on what."""
+
+    async def claim(
+        self, request_ids: Sequence[UUID], *, holder: str, now: datetime, until: datetime
+    ) -> Sequence[Claim]:
+        """Claims the next attempt of those requests that are queued, due and inside their deadline; leaves out the rest."""
+        ...
+
+    async def renew(self, attempts: Mapping[UUID, int], *, now: datetime, until: datetime) -> Collection[UUID]:
+        """Extends claims; returns those still held. Whoever is left out stops at once: cancelled, expired or reclaimed."""
+        ...
+
+    async def release(self, attempts: Mapping[UUID, int], *, now: datetime) -> None:
+        """Hands claims back undone (a worker that drains): queued again at once, not held against the request."""
+        ...
+
+    async def finish(
+        self, finishes: Sequence[Finish], retries: Sequence[Retry], *, now: datetime
+    ) -> Sequence[Finished]:
+        """Records what attempts came to; returns the requests that thereby ended. Stale attempts are left out."""
+        ...
+
+
+class Dispatch(Protocol):
+    """What waits for a worker, and what waited too long."""
+
+    async def waiting(
+        self, model: str, priority: Priority, *, after_device: int, limit: int, now: datetime
+    ) -> Sequence[Job]:
+        """Requests that are due and in no work queue, shared evenly between devices, beginning after `after_device`.
+
+        At most `limit`; a device's oldest first. Costs in proportion to `limit`, not to the backlog.
+        """
+        ...
+
+    async def mark_dispatched(self, request_ids: Sequence[UUID], *, now: datetime) -> None:
+        """Marks requests as sent to a work queue."""
+        ...
+
+    async def undispatch(
+        self, model: str, priority: Priority, *, in_queue: int, dispatched_before: datetime, limit: int
+    ) -> int:
+        """Marks requests as waiting again whose work message must be lost; returns how many.
+
+        Those are the oldest dispatched before `dispatched_before` by which the ledger's count of dispatched and unclaimed
+        requests exceeds `in_queue`, the depth of the work queue.
+        """
+        ...
+
+    async def reap(
+        self, *, max_deaths: int, too_many_deaths: Problem, expired: Problem, now: datetime, limit: int
+    ) -> Reaped:
+        """Ends what is past its deadline, queues again what is claimed past its time, at most `limit` of each.
+
+        A claim that ran out counts as a death of a worker; the `max_deaths`-th ends the request as failed and keeps a
+        dead letter.
+        """
+        ...
+
+
+class Deliveries(Protocol):
+    """Final answers until their devices have them; folder answers are the folder's."""
+
+    async def undelivered(
+        self, device_ids: Sequence[int], *, after: tuple[datetime, UUID] | None, limit: int
+    ) -> Sequence[StoredResponse]:
+        """Answers not yet acknowledged, in order of completion; `after` is the last one's (completed_at, request_id)."""
+        ...
+
+    async def undelivered_files(self, *, limit: int) -> Sequence[tuple[Finished, datetime]]:
+        """Folder answers not yet marked as delivered, with their time of completion, oldest first."""
+        ...
+
+    async def acknowledge(self, request_ids: Sequence[UUID], device_id: int, *, now: datetime) -> Collection[UUID]:
+        """Marks final answers of this device as delivered; returns those that now are, also if they already were."""
+        ...
+
+
+class Ledger(msgspec.Struct, frozen=True, kw_only=True):
+    """One shard's ledger: four small ports over one database."""
+
+    records: Records
+    claims: Claims
+    dispatch: Dispatch
+    deliveries: Deliveries
