@@ -26,6 +26,8 @@ class Backends(msgspec.Struct, frozen=True, kw_only=True):
     library: Library
     #: Key of the hashes of all secrets.
     pepper: bytes
+    #: Keyed hashes of operators' secrets, by name.
+    operators: Mapping[str, bytes]
 
     def ledger_of(self, device_id: int) -> Ledger:
         """The ledger of the shard that owns this device."""

@@ -1,0 +1,138 @@
+"""What a device may ask about its requests: where they stand, their answers, cancelling and acknowledging.
+
+Every call takes the device's id from its credential; what belongs to another device does not exist.
+"""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from fieldpost.clock import Clock
+from fieldpost.errors import NotFoundError, StateConflictError, UnavailableError
+from fieldpost.messages.events import Acknowledged, ResponseReady, device_channel
+from fieldpost.messages.requests import RequestState, RequestStatus
+from fieldpost.messages.responses import StoredResponse
+from fieldpost.ports.backends import Backends
+from fieldpost.services.intake import Intake
+from fieldpost.services.mailbox import Mailbox
+from fieldpost.services.waiting import within
+
+#: How often a waiting call asks the ledger although nothing was heard.
+_RECHECK_SECONDS = 2.0
+
+
+class Answers:
+    """The device's side of the ledger."""
+
+    def __init__(self, *, backends: Backends, clock: Clock, intake: Intake, mailbox: Mailbox) -> None:
+        self._backends = backends
+        self._clock = clock
+        self._intake = intake
+        self._mailbox = mailbox
+
+    async def status(self, device_id: int, request_id: UUID) -> RequestStatus:
+        """Where a request stands.
+
+        Raises:
+            NotFoundError: no request of this device.
+            UnavailableError: the ledger is away and cannot tell.
+        """
+        status = await self._backends.ledger_of(device_id).records.status(request_id, device_id)
+        if status is not None:
+            return status
+        remembered = await self._intake.recall(request_id, device_id)
+        if remembered is None:
+            raise NotFoundError(f"there is no request {request_id}")
+        return RequestStatus(
+            id=request_id,
+            status=RequestState.QUEUED,
+            model=remembered.model,
+            accepted_at=remembered.accepted_at,
+        )
+
+    async def page(
+        self, device_id: int, *, state: RequestState | None, before: tuple[datetime, UUID] | None, limit: int
+    ) -> Sequence[RequestStatus]:
+        """The device's requests, newest first."""
+        records = self._backends.ledger_of(device_id).records
+        rows = await records.page(device_id, state=state, before=before, limit=limit)
+        return [status for _, _, status in rows]
+
+    async def cancel(self, device_id: int, request_id: UUID) -> RequestStatus | None:
+        """Cancels a request; None when the ledger does not have it yet: then it is cancelled as it comes.
+
+        Raises:
+            NotFoundError: no request of this device.
+            StateConflictError: it had already ended otherwise.
+        """
+        remembered = await self._intake.recall(request_id, device_id)
+        status = await self._backends.ledger_of(device_id).records.cancel(
+            request_id, device_id, expected=remembered is not None, now=self._clock.now()
+        )
+        if status is None and remembered is None:
+            raise NotFoundError(f"there is no request {request_id}")
+        if status is not None and status.status is not RequestState.CANCELLED:
+            raise StateConflictError(f"the request has already {status.status.value}", status=status.status.value)
+        return status
+
+    async def undelivered(
+        self, device_id: int, *, after: tuple[datetime, UUID] | None, limit: int
+    ) -> Sequence[StoredResponse]:
+        """Answers the device has not acknowledged, in order of completion."""
+        deliveries = self._backends.ledger_of(device_id).deliveries
+        return await deliveries.undelivered([device_id], after=after, limit=limit)
+
+    async def acknowledge(self, device_id: int, request_ids: Sequence[UUID]) -> Collection[UUID]:
+        """Records that the device has these answers; returns those for which that now stands."""
+        if not request_ids:
+            return ()
+        acknowledged = await self._backends.ledger_of(device_id).deliveries.acknowledge(
+            request_ids, device_id, now=self._clock.now()
+        )
+        if acknowledged:
+            event = Acknowledged(device_id=device_id, request_ids=tuple(acknowledged))
+            await self._backends.shared.bus.publish(device_channel(device_id), [event])
+        return acknowledged
+
+    async def wait(self, device_id: int, request_id: UUID, *, timeout_seconds: float, known: bool) -> bytes | None:
+        """The encoded final response, or None when it does not come in time.
+
+        Args:
+            known: whether the request may be an old one, whose answer may already be there.
+        """
+        try:
+            async with asyncio.timeout(timeout_seconds), self._mailbox.listen(device_id) as listener:
+                if known and (body := await self._final(device_id, request_id)) is not None:
+                    return body
+                while True:
+                    events = await within(listener.receive(), _RECHECK_SECONDS)
+                    for event in events or ():
+                        if isinstance(event, ResponseReady) and event.request_id == request_id:
+                            return event.body or await self._final(device_id, request_id)
+                    if not events and (body := await self._final(device_id, request_id)) is not None:
+                        return body
+        except TimeoutError:
+            return await self._final(device_id, request_id)
+
+    async def wait_undelivered(self, device_id: int, *, timeout_seconds: float, limit: int) -> Sequence[StoredResponse]:
+        """Answers not acknowledged, as soon as there are some; none when none come in time."""
+        async with self._mailbox.listen(device_id) as listener:
+            deadline = self._clock.monotonic() + timeout_seconds
+            while True:
+                responses = await self.undelivered(device_id, after=None, limit=limit)
+                remaining = deadline - self._clock.monotonic()
+                if responses or remaining <= 0:
+                    return responses
+                await within(listener.receive(), min(remaining, _RECHECK_SECONDS))
+
+    async def _final(self, device_id: int, request_id: UUID) -> bytes | None:
+        try:
+            status = await self._backends.ledger_of(device_id).records.status(request_id, device_id)
+        except UnavailableError:
+            return None
+        if status is None or status.response is None:
+            return None
+        return bytes(msgspec.Raw(status.response))

@@ -1,0 +1,115 @@
+"""Who is at the door: a snapshot of all credentials, so that keys are checked without the database.
+
+Refreshed when the bus tells of a change and every `credentials.refresh_seconds`. Does not make or change keys: that is
+`registration`.
+"""
+
+import hmac
+import re
+
+from fieldpost.clock import Clock
+from fieldpost.errors import DeviceDisabledError, UnauthenticatedError
+from fieldpost.messages.devices import Credential
+from fieldpost.messages.events import FLEET_CHANNEL, CredentialsChanged
+from fieldpost.observability import get_logger
+from fieldpost.ports.backends import Backends
+from fieldpost.services.waiting import within
+from fieldpost.settings import Settings
+
+_DEVICE_KEY = re.compile(r"fp_([1-9][0-9]{0,18})_([A-Za-z0-9_-]{16,128})", re.ASCII)
+_OPERATOR_KEY = re.compile(r"fpa_([a-z0-9-]{1,64})_([A-Za-z0-9_-]{16,128})", re.ASCII)
+_PAGE = 5000
+#: Compared against when there is no such device, so that its absence does not show in the time taken.
+_NOBODY = bytes(32)
+
+log = get_logger()
+
+
+def hash_secret(secret: str, pepper: bytes) -> bytes:
+    """HMAC-SHA256, 32 bytes; the secrets are random and long, so no slow hash is needed."""
+    return hmac.digest(pepper, secret.encode(), "sha256")
+
+
+class Credentials:
+    """The snapshot; `run` keeps it fresh."""
+
+    def __init__(self, *, settings: Settings, backends: Backends, clock: Clock) -> None:
+        self._settings = settings.credentials
+        self._backends = backends
+        self._clock = clock
+        self._devices: dict[int, Credential] = {}
+        self.is_loaded = False
+
+    def of(self, device_id: int) -> Credential | None:
+        """The device's credential, or None when there is no such device."""
+        return self._devices.get(device_id)
+
+    def authenticate(self, authorization: str | None) -> Credential:
+        """The device that sent this `Authorization` header.
+
+        Raises:
+            UnauthenticatedError: no key, or a wrong one; it does not say what was wrong.
+            DeviceDisabledError: the key is right, but the device is disabled.
+        """
+        match = _DEVICE_KEY.fullmatch(_bearer(authorization))
+        if match is None:
+            raise UnauthenticatedError("send Authorization: Bearer fp_<device id>_<secret>")
+        credential = self._devices.get(int(match[1]))
+        expected = credential.key_hash if credential else _NOBODY
+        if not hmac.compare_digest(hash_secret(match[2], self._backends.pepper), expected) or credential is None:
+            raise UnauthenticatedError("this key is not valid")
+        if credential.disabled:
+            raise DeviceDisabledError(f"device {credential.device_id} is disabled")
+        return credential
+
+    def authenticate_operator(self, authorization: str | None) -> str:
+        """The name of the operator who sent this `Authorization` header.
+
+        Raises:
+            UnauthenticatedError: no operator's key, or a wrong one.
+        """
+        match = _OPERATOR_KEY.fullmatch(_bearer(authorization))
+        if match is None:
+            raise UnauthenticatedError("send Authorization: Bearer fpa_<name>_<secret>")
+        expected = self._backends.operators.get(match[1], _NOBODY)
+        if not hmac.compare_digest(hash_secret(match[2], self._backends.pepper), expected):
+            raise UnauthenticatedError("this key is not valid")
+        return match[1]
+
+    async def load(self) -> None:
+        """Reads all credentials anew."""
+        devices: dict[int, Credential] = {}
+        after = 0
+        while True:
+            page = await self._backends.devices.credentials(after=after, limit=_PAGE)
+            devices.update((credential.device_id, credential) for credential in page)
+            if len(page) < _PAGE:
+                break
+            after = page[-1].device_id
+        self._devices = devices
+        self.is_loaded = True
+
+    async def reload(self, device_id: int) -> None:
+        """Reads one device's credential anew."""
+        credential = await self._backends.devices.credential(device_id)
+        if credential is None:
+            self._devices.pop(device_id, None)
+        else:
+            self._devices[device_id] = credential
+
+    async def run(self) -> None:
+        """Keeps the snapshot fresh until cancelled; with the database away the last one stays in force."""
+        async with self._backends.shared.bus.subscribe([FLEET_CHANNEL]) as subscription:
+            await self.load()
+            while True:
+                events = await within(subscription.receive(), self._settings.refresh_seconds)
+                changed = {event.device_id for event in events or () if isinstance(event, CredentialsChanged)}
+                for device_id in changed:
+                    await self.reload(device_id)
+                if not events:
+                    await self.load()
+
+
+def _bearer(authorization: str | None) -> str:
+    scheme, _, token = (authorization or "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""

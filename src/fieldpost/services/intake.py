@@ -1,0 +1,168 @@
+"""The one intake behind all doors: checks a request, gives it an id, and has the broker confirm it.
+
+No database on this path. Doors authenticate first (`credentials`) and turn errors into their own words (`web.problems`).
+"""
+
+import random
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from fieldpost.clock import Clock
+from fieldpost.errors import DrainingError, IdempotencyConflictError, InvalidRequestError, UnknownModelError
+from fieldpost.messages.devices import Credential
+from fieldpost.messages.identity import body_hash, keyed_id, time_id
+from fieldpost.messages.requests import Channel, Request, RequestBody
+from fieldpost.observability import Metrics
+from fieldpost.ports.backends import Backends
+from fieldpost.services.queues import requests_queue
+from fieldpost.settings import Settings
+
+#: How long the doors remember what they accepted, for lookups that come before the ledger has it.
+REMEMBER_SECONDS = 3600.0
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that is safe on disk; `duplicate` when this door already knew it."""
+
+    request_id: UUID
+    duplicate: bool = False
+
+
+class Remembered(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """What shared state keeps of a request between `202` and the ledger."""
+
+    device_id: int
+    model: str
+    accepted_at: datetime
+    body_hash: bytes
+
+
+def memory_key(request_id: UUID) -> str:
+    """Where shared state remembers a request."""
+    return f"request:{request_id}"
+
+
+_decode_remembered = msgspec.msgpack.Decoder(Remembered).decode
+
+
+class Intake:
+    """Accepts requests until it drains."""
+
+    def __init__(
+        self, *, settings: Settings, backends: Backends, clock: Clock, source: random.Random, metrics: Metrics
+    ) -> None:
+        self._default_model = settings.model.name or ("library" if not settings.model.url else "model")
+        self._backends = backends
+        self._clock = clock
+        self._source = source
+        self._accepted = {channel: metrics.accepted.labels(channel.value) for channel in Channel}
+        self._publishing: dict[UUID, bytes] = {}
+        self._is_draining = False
+
+    def drain(self) -> None:
+        """Refuses everything from now on."""
+        self._is_draining = True
+
+    async def accept(
+        self,
+        device: Credential,
+        body: RequestBody,
+        *,
+        channel: Channel,
+        idempotency_key: str | None = None,
+        parameters: dict[str, Any] | None = None,
+        file_name: str | None = None,
+    ) -> Accepted:
+        """Returns when the request is on the broker's disk.
+
+        Args:
+            idempotency_key: from outside the body (a header, a frame's ref, a file); must agree with the body's.
+
+        Raises:
+            InvalidRequestError: not exactly one of prompt and messages, keys that differ, an unknown model.
+            IdempotencyConflictError: the key is known for another request.
+            UnavailableError: nothing was accepted, except for BackendTimeoutError, which leaves it unknown.
+        """
+        if self._is_draining:
+            raise DrainingError
+        request = self._request(device, body, channel, idempotency_key, parameters or {}, file_name)
+        if request.idempotency_key is not None and await self._is_known(request):
+            return Accepted(request_id=request.id, duplicate=True)
+        self._publishing[request.id] = request.body_hash
+        try:
+            shard = self._backends.shards.shard_of(device.device_id)
+            await self._backends.broker.publish(requests_queue(shard), [_encode(request)])
+        finally:
+            self._publishing.pop(request.id, None)
+        await self._remember(request)
+        self._accepted[channel].inc()
+        return Accepted(request_id=request.id)
+
+    async def recall(self, request_id: UUID, device_id: int) -> Remembered | None:
+        """What is remembered of a request of this device that the ledger may not have yet."""
+        value = await self._backends.shared.values.get(memory_key(request_id))
+        remembered = _decode_remembered(value) if value is not None else None
+        return remembered if remembered is not None and remembered.device_id == device_id else None
+
+    def _request(
+        self,
+        device: Credential,
+        body: RequestBody,
+        channel: Channel,
+        outer_key: str | None,
+        parameters: dict[str, Any],
+        file_name: str | None,
+    ) -> Request:
+        key = _one_key(body.idempotency_key, outer_key)
+        if (body.input.prompt is None) == (body.input.messages is None):
+            raise InvalidRequestError("input needs exactly one of prompt and messages", errors=("input",))
+        model = body.model or self._default_model
+        if model not in self._backends.models:
+            raise UnknownModelError(f"there is no model {model!r}", errors=("model",))
+        now = self._clock.now()
+        deadline_at = None if body.deadline_seconds is None else now + timedelta(seconds=body.deadline_seconds)
+        return Request(
+            id=time_id(now, self._source) if key is None else keyed_id(device.device_id, key),
+            device_id=device.device_id,
+            channel=channel,
+            model=model,
+            kind=body.kind,
+            priority=body.priority,
+            input=body.input,
+            accepted_at=now,
+            deadline_at=deadline_at,
+            body_hash=body_hash(_encode((model, body.kind, body.input, parameters))),
+            idempotency_key=key,
+            cache=body.cache,
+            parameters=parameters,
+            file_name=file_name,
+        )
+
+    async def _is_known(self, request: Request) -> bool:
+        remembered = await self.recall(request.id, request.device_id)
+        known_hash = remembered.body_hash if remembered else self._publishing.get(request.id)
+        if known_hash is not None and known_hash != request.body_hash:
+            raise IdempotencyConflictError("the first request under this key stands", request_id=str(request.id))
+        return remembered is not None
+
+    async def _remember(self, request: Request) -> None:
+        remembered = Remembered(
+            device_id=request.device_id,
+            model=request.model,
+            accepted_at=request.accepted_at,
+            body_hash=request.body_hash,
+        )
+        await self._backends.shared.values.put(
+            [(memory_key(request.id), _encode(remembered))], ttl_seconds=REMEMBER_SECONDS
+        )
+
+
+def _one_key(inner: str | None, outer: str | None) -> str | None:
+    if inner is not None and outer is not None and inner != outer:
+        raise InvalidRequestError("two different idempotency keys", errors=("idempotency_key",))
+    return inner if outer is None else outer
