@@ -97,15 +97,11 @@ class Answers:
             await self._backends.shared.bus.publish(device_channel(device_id), [event])
         return acknowledged
 
-    async def wait(self, device_id: int, request_id: UUID, *, timeout_seconds: float, known: bool) -> bytes | None:
-        """The encoded final response, or None when it does not come in time.
-
-        Args:
-            known: whether the request may be an old one, whose answer may already be there.
-        """
+    async def wait(self, device_id: int, request_id: UUID, *, timeout_seconds: float) -> bytes | None:
+        """The encoded final response, or None when it does not come in time."""
         try:
             async with asyncio.timeout(timeout_seconds), self._mailbox.listen(device_id) as listener:
-                if known and (body := await self._final(device_id, request_id)) is not None:
+                if (body := await self._final(device_id, request_id)) is not None:
                     return body
                 while True:
                     events = await within(listener.receive(), _RECHECK_SECONDS)
