@@ -1,0 +1,158 @@
+"""The ledger's ports over statements and an executor; each call is one transaction."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from fieldpost.backends.relational import claims, deliveries, dispatching, recording
+from fieldpost.backends.relational.rows import Executor
+from fieldpost.messages.requests import Priority, Request, RequestState, RequestStatus
+from fieldpost.messages.responses import Job, Problem, StoredResponse
+from fieldpost.ports.ledger import (
+    Claim,
+    DeadLetter,
+    Finish,
+    Finished,
+    Ledger,
+    Reaped,
+    RecordOutcome,
+    Retry,
+)
+
+
+def relational_ledger(executor: Executor) -> Ledger:
+    """One shard's ledger over one database."""
+    return Ledger(
+        records=RelationalRecords(executor),
+        claims=RelationalClaims(executor),
+        dispatch=RelationalDispatch(executor),
+        deliveries=RelationalDeliveries(executor),
+    )
+
+
+class RelationalRecords:
+    """See `ports.ledger.Records`."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    async def record(
+        self, requests: Sequence[Request], *, dispatched: Collection[UUID], now: datetime
+    ) -> Mapping[UUID, RecordOutcome]:
+        """See the port."""
+        return await self._executor.write(lambda connection: recording.record(connection, requests, dispatched, now))
+
+    async def bury(self, *, reason: str, body: bytes, now: datetime) -> None:
+        """See the port."""
+        await self._executor.write(lambda connection: recording.bury(connection, reason, body, now))
+
+    async def cancel(self, request_id: UUID, device_id: int, *, expected: bool, now: datetime) -> RequestStatus | None:
+        """See the port."""
+        return await self._executor.write(
+            lambda connection: recording.cancel(connection, request_id, device_id, expected, now)
+        )
+
+    async def status(self, request_id: UUID, device_id: int) -> RequestStatus | None:
+        """See the port."""
+        return await self._executor.read(lambda connection: recording.status(connection, request_id, device_id))
+
+    async def page(
+        self, device_id: int | None, *, state: RequestState | None, before: tuple[datetime, UUID] | None, limit: int
+    ) -> Sequence[tuple[int, Request, RequestStatus]]:
+        """See the port."""
+        return await self._executor.read(lambda connection: recording.page(connection, device_id, state, before, limit))
+
+    async def states(self, request_ids: Sequence[UUID]) -> Mapping[UUID, RequestState]:
+        """See the port."""
+        return await self._executor.read(lambda connection: recording.states(connection, request_ids))
+
+    async def dead_letters(self, *, before: int | None, limit: int) -> Sequence[DeadLetter]:
+        """See the port."""
+        return await self._executor.read(lambda connection: recording.read_dead_letters(connection, before, limit))
+
+
+class RelationalClaims:
+    """See `ports.ledger.Claims`."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    async def claim(
+        self, request_ids: Sequence[UUID], *, holder: str, now: datetime, until: datetime
+    ) -> Sequence[Claim]:
+        """See the port."""
+        return await self._executor.write(lambda connection: claims.claim(connection, request_ids, holder, now, until))
+
+    async def renew(self, attempts: Mapping[UUID, int], *, now: datetime, until: datetime) -> Collection[UUID]:
+        """See the port."""
+        return await self._executor.write(lambda connection: claims.renew(connection, attempts, now, until))
+
+    async def release(self, attempts: Mapping[UUID, int], *, now: datetime) -> None:
+        """See the port."""
+        await self._executor.write(lambda connection: claims.release(connection, attempts, now))
+
+    async def finish(
+        self, finishes: Sequence[Finish], retries: Sequence[Retry], *, now: datetime
+    ) -> Sequence[Finished]:
+        """See the port."""
+        return await self._executor.write(lambda connection: claims.finish(connection, finishes, retries, now))
+
+
+class RelationalDispatch:
+    """See `ports.ledger.Dispatch`."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    async def waiting(
+        self, model: str, priority: Priority, *, after_device: int, limit: int, now: datetime
+    ) -> Sequence[Job]:
+        """See the port."""
+        return await self._executor.read(
+            lambda connection: dispatching.waiting(connection, model, priority, after_device, limit, now)
+        )
+
+    async def mark_dispatched(self, request_ids: Sequence[UUID], *, now: datetime) -> None:
+        """See the port."""
+        await self._executor.write(lambda connection: dispatching.mark_dispatched(connection, request_ids, now))
+
+    async def undispatch(
+        self, model: str, priority: Priority, *, in_queue: int, dispatched_before: datetime, limit: int
+    ) -> int:
+        """See the port."""
+        return await self._executor.write(
+            lambda connection: dispatching.undispatch(connection, model, priority, in_queue, dispatched_before, limit)
+        )
+
+    async def reap(
+        self, *, max_deaths: int, too_many_deaths: Problem, expired: Problem, now: datetime, limit: int
+    ) -> Reaped:
+        """See the port."""
+        return await self._executor.write(
+            lambda connection: dispatching.reap(connection, max_deaths, too_many_deaths, expired, now, limit)
+        )
+
+
+class RelationalDeliveries:
+    """See `ports.ledger.Deliveries`."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    async def undelivered(
+        self, device_ids: Sequence[int], *, after: tuple[datetime, UUID] | None, limit: int
+    ) -> Sequence[StoredResponse]:
+        """See the port."""
+        return await self._executor.read(
+            lambda connection: deliveries.undelivered(connection, device_ids, after, limit)
+        )
+
+    async def undelivered_files(self, *, limit: int) -> Sequence[tuple[Finished, datetime]]:
+        """See the port."""
+        return await self._executor.read(lambda connection: deliveries.undelivered_files(connection, limit))
+
+    async def acknowledge(self, request_ids: Sequence[UUID], device_id: int, *, now: datetime) -> Collection[UUID]:
+        """See the port."""
+        return await self._executor.write(
+            lambda connection: deliveries.acknowledge(connection, request_ids, device_id, now)
+        )

@@ -1,0 +1,195 @@
+"""Statements by which requests enter the ledger, are cancelled, and are looked up."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, bindparam, delete, insert, select, tuple_, update
+
+from fieldpost.backends.relational import rows
+from fieldpost.backends.relational.schema import CANCELLED, FIRST_FINAL, dead_letters, requests, tombstones
+from fieldpost.messages.requests import Request, RequestState, RequestStatus
+from fieldpost.messages.responses import Response
+from fieldpost.ports.ledger import DeadLetter, RecordOutcome
+
+_EXISTING = select(requests.c.id, requests.c.body_hash).where(requests.c.id.in_(rows.ids_parameter))
+_TOMBSTONES = select(tombstones.c.request_id, tombstones.c.device_id).where(
+    tombstones.c.request_id.in_(rows.ids_parameter)
+)
+_DROP_TOMBSTONES = delete(tombstones).where(tombstones.c.request_id.in_(rows.ids_parameter))
+_STATES = select(requests.c.id, requests.c.state).where(requests.c.id.in_(rows.ids_parameter))
+_STATUS_COLUMNS = (
+    requests.c.id,
+    requests.c.state,
+    requests.c.model,
+    requests.c.accepted_at,
+    requests.c.attempt,
+    requests.c.deadline_at,
+    requests.c.completed_at,
+    requests.c.acknowledged_at,
+    requests.c.response,
+)
+_ONE = select(*_STATUS_COLUMNS).where(requests.c.id == bindparam("id"), requests.c.device_id == bindparam("device_id"))
+
+
+def record(
+    connection: Connection, batch: Sequence[Request], dispatched: Collection[UUID], now: datetime
+) -> Mapping[UUID, RecordOutcome]:
+    """See `ports.ledger.Records.record`."""
+    ids = [request.id for request in batch]
+    hashes: dict[UUID, bytes] = {row.id: bytes(row.body_hash) for row in connection.execute(_EXISTING, {"ids": ids})}
+    cancelled = {row.request_id: row.device_id for row in connection.execute(_TOMBSTONES, {"ids": ids})}
+    outcomes: dict[UUID, RecordOutcome] = {}
+    new: list[dict[str, Any]] = []
+    conflicts: list[dict[str, Any]] = []
+    for request in batch:
+        known = hashes.get(request.id)
+        if known is None:
+            hashes[request.id] = request.body_hash
+            is_cancelled = cancelled.get(request.id) == request.device_id
+            outcomes[request.id] = RecordOutcome.CANCELLED if is_cancelled else RecordOutcome.NEW
+            new.append(_row(request, now, is_dispatched=request.id in dispatched, is_cancelled=is_cancelled))
+        elif known == request.body_hash:
+            outcomes.setdefault(request.id, RecordOutcome.DUPLICATE)
+        else:
+            outcomes.setdefault(request.id, RecordOutcome.CONFLICT)
+            conflicts.append(_conflict(request, now))
+    if new:
+        connection.execute(rows.insert_or_ignore(connection, requests), new)
+    if conflicts:
+        connection.execute(insert(dead_letters), conflicts)
+    if cancelled:
+        connection.execute(_DROP_TOMBSTONES, {"ids": list(cancelled)})
+    return outcomes
+
+
+def bury(connection: Connection, reason: str, body: bytes, now: datetime) -> None:
+    """See `ports.ledger.Records.bury`."""
+    connection.execute(insert(dead_letters), [{"reason": reason, "body": body, "created_at": now}])
+
+
+def cancel(
+    connection: Connection, request_id: UUID, device_id: int, expected: bool, now: datetime
+) -> RequestStatus | None:
+    """See `ports.ledger.Records.cancel`."""
+    row = connection.execute(
+        select(*_STATUS_COLUMNS, requests.c.envelope)
+        .where(requests.c.id == request_id, requests.c.device_id == device_id)
+        .with_for_update()
+    ).first()
+    if row is None:
+        if expected:
+            connection.execute(
+                rows.insert_or_ignore(connection, tombstones),
+                [{"request_id": request_id, "device_id": device_id, "created_at": now}],
+            )
+        return None
+    if row.state < FIRST_FINAL:
+        request = rows.decode_request(row.envelope)
+        connection.execute(update(requests).where(requests.c.id == request_id), _cancelled(request, row.attempt, now))
+    return status(connection, request_id, device_id)
+
+
+def status(connection: Connection, request_id: UUID, device_id: int) -> RequestStatus | None:
+    """See `ports.ledger.Records.status`."""
+    row = connection.execute(_ONE, {"id": request_id, "device_id": device_id}).first()
+    return None if row is None else rows.status_of(row)
+
+
+def page(
+    connection: Connection,
+    device_id: int | None,
+    state: RequestState | None,
+    before: tuple[datetime, UUID] | None,
+    limit: int,
+) -> Sequence[tuple[int, Request, RequestStatus]]:
+    """See `ports.ledger.Records.page`."""
+    query = select(*_STATUS_COLUMNS, requests.c.envelope, requests.c.device_id)
+    if device_id is not None:
+        query = query.where(requests.c.device_id == device_id)
+    if state is not None:
+        query = query.where(requests.c.state == rows.STATE_NUMBERS[state])
+    if before is not None:
+        query = query.where(tuple_(requests.c.accepted_at, requests.c.id) < tuple_(*before, types=_CURSOR_TYPES))
+    query = query.order_by(requests.c.accepted_at.desc(), requests.c.id.desc()).limit(limit)
+    found = connection.execute(query)
+    return [(row.device_id, rows.decode_request(row.envelope), rows.status_of(row)) for row in found]
+
+
+def states(connection: Connection, request_ids: Sequence[UUID]) -> Mapping[UUID, RequestState]:
+    """See `ports.ledger.Records.states`."""
+    found = connection.execute(_STATES, {"ids": list(request_ids)})
+    return {row.id: rows.STATES[row.state] for row in found}
+
+
+def read_dead_letters(connection: Connection, before: int | None, limit: int) -> Sequence[DeadLetter]:
+    """See `ports.ledger.Records.dead_letters`."""
+    query = select(dead_letters).order_by(dead_letters.c.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(dead_letters.c.id < before)
+    return [
+        DeadLetter(
+            id=row.id,
+            reason=row.reason,
+            created_at=row.created_at,
+            body=bytes(row.body).decode(errors="replace"),
+            request_id=row.request_id,
+            device_id=row.device_id,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+_CURSOR_TYPES = (requests.c.accepted_at.type, requests.c.id.type)
+
+
+def _row(request: Request, now: datetime, *, is_dispatched: bool, is_cancelled: bool) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "id": request.id,
+        "device_id": request.device_id,
+        "channel": request.channel.value,
+        "model": request.model,
+        "priority": rows.PRIORITY_NUMBERS[request.priority],
+        "state": 0,
+        "body_hash": request.body_hash,
+        "envelope": rows.encode_request(request),
+        "accepted_at": request.accepted_at,
+        "deadline_at": request.deadline_at,
+        "dispatched_at": now if is_dispatched else None,
+        "not_before": request.accepted_at,
+        "completed_at": None,
+        "acknowledged_at": None,
+        "response": None,
+        "file_name": request.file_name,
+    }
+    return row | _cancelled(request, 0, now) if is_cancelled else row
+
+
+def _cancelled(request: Request, attempts: int, now: datetime) -> dict[str, Any]:
+    # The device asked for it, so there is nothing to bring to it.
+    response = Response(
+        request_id=request.id,
+        status=RequestState.CANCELLED,
+        model=request.model,
+        attempts=attempts,
+        accepted_at=request.accepted_at,
+        completed_at=now,
+        file_name=request.file_name,
+    )
+    return {
+        "state": CANCELLED,
+        "completed_at": now,
+        "acknowledged_at": now,
+        "response": rows.encode_response(response),
+    }
+
+
+def _conflict(request: Request, now: datetime) -> dict[str, Any]:
+    return {
+        "reason": "This idempotency key was already used for another request.",
+        "body": rows.encode_text(request),
+        "created_at": now,
+        "request_id": request.id,
+        "device_id": request.device_id,
+    }

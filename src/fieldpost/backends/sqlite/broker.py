@@ -1,0 +1,249 @@
+"""Durable queues in SQLite, for one process: messages are rows, who holds them is known in memory.
+
+A publish is a row in the next group commit, an acknowledgement a deletion in it. After a restart every row is waiting
+again. A confirmed message goes to its consumers from memory; when they fall behind, it is read from its row later.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from fieldpost.backends.sqlite.database import Database
+from fieldpost.backends.sqlite.queue import Item, Queue
+from fieldpost.errors import BackendTimeoutError, BackendUnavailableError, QueueFullError
+from fieldpost.ports.broker import Consumer, Delivery
+
+T = TypeVar("T")
+
+#: A publish that is not on disk by then has an unknown outcome.
+CONFIRM_SECONDS = 10.0
+#: Bytes of messages handed out in one `receive`, but always one message.
+MAX_RECEIVE_BYTES = 16 * 2**20
+
+_CREATE = (
+    "CREATE TABLE IF NOT EXISTS messages "
+    "(queue TEXT NOT NULL, id INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (queue, id)) WITHOUT ROWID"
+)
+_INSERT = "INSERT INTO messages (queue, id, body) VALUES (?, ?, ?)"
+_DELETE = "DELETE FROM messages WHERE queue = ? AND id = ?"
+_COUNT = "SELECT queue, count(*), max(id) FROM messages GROUP BY queue"
+
+
+def create_tables(connection: Connection) -> None:
+    """Makes the table of messages if it is not there."""
+    connection.exec_driver_sql(_CREATE)
+
+
+class _Publish:
+    """Bodies that wait for their group commit, and who waits for it."""
+
+    __slots__ = ("confirmed", "items", "queue")
+
+    def __init__(self, queue: Queue, items: list[Item], confirmed: "asyncio.Future[None]") -> None:
+        self.queue = queue
+        self.items = items
+        self.confirmed = confirmed
+
+
+class _Flush:
+    """One group of publishes and acknowledgements; collects them when the writer comes to it, once."""
+
+    def __init__(self, broker: "SqliteBroker") -> None:
+        self._broker = broker
+        self.publishes: list[_Publish] | None = None
+        self.acks: list[tuple[str, int]] = []
+
+    def __call__(self, connection: Connection) -> None:
+        if self.publishes is None:
+            self.publishes, self.acks = self._broker.collect()
+        rows = [(publish.queue.name, item[0], item[1]) for publish in self.publishes for item in publish.items]
+        if rows:
+            connection.exec_driver_sql(_INSERT, rows)
+        if self.acks:
+            connection.exec_driver_sql(_DELETE, self.acks)
+
+
+class SqliteBroker:
+    """See `ports.broker.Broker`; the only user of its table."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._queues: dict[str, Queue] = {}
+        self._depths: dict[str, int] = {}
+        self._last_id = 0
+        self._publishes: deque[_Publish] = deque()
+        self._acks: deque[tuple[str, int]] = deque()
+        self._is_flush_coming = False
+
+    async def open(self) -> None:
+        """Counts what is there from before."""
+        rows = await self._database.read(lambda connection: connection.exec_driver_sql(_COUNT).all())
+        self._depths = {row[0]: row[1] for row in rows}
+        self._last_id = max((row[2] for row in rows), default=0)
+
+    async def declare(self, queue: str, *, max_messages: int) -> None:
+        """Makes the queue known, or changes its bound."""
+        if queue in self._queues:
+            self._queues[queue].max_messages = max_messages
+        else:
+            self._queues[queue] = Queue(self._database, queue, max_messages, self._depths.pop(queue, 0))
+
+    async def publish(self, queue: str, bodies: Sequence[bytes]) -> None:
+        """Returns when the group commit that holds the bodies is on disk."""
+        target = self._known(queue)
+        if target.depth + len(bodies) > target.max_messages:
+            raise QueueFullError(f"{queue} holds {target.depth} messages", queue=queue)
+        items: list[Item] = []
+        for body in bodies:
+            self._last_id += 1
+            items.append((self._last_id, body))
+        target.depth += len(items)
+        confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._publishes.append(_Publish(target, items, confirmed))
+        self._flush_soon()
+        try:
+            async with asyncio.timeout(CONFIRM_SECONDS):
+                await confirmed
+        except TimeoutError as error:
+            raise BackendTimeoutError("the disk did not confirm in time") from error
+
+    @asynccontextmanager
+    async def consume(self, queues: Sequence[str], *, prefetch: int) -> AsyncIterator[Consumer]:
+        """A consumer while the context lasts."""
+        consumer = _SqliteConsumer(self, [self._known(queue) for queue in queues], prefetch)
+        try:
+            yield consumer
+        finally:
+            consumer.close()
+
+    async def depth(self, queue: str) -> int:
+        """Messages that are not acknowledged."""
+        return self._known(queue).depth
+
+    def delete(self, queue: Queue, ids: Sequence[int]) -> None:
+        """Forgets messages with the next group."""
+        queue.depth -= len(ids)
+        self._acks.extend((queue.name, message_id) for message_id in ids)
+        self._flush_soon()
+
+    def collect(self) -> tuple[list[_Publish], list[tuple[str, int]]]:
+        """Everything that waits to be written; called by the writer's thread."""
+        # Cleared first: whoever comes after this sees to another flush.
+        self._is_flush_coming = False
+        return _drain(self._publishes), _drain(self._acks)
+
+    def _flush_soon(self) -> None:
+        if self._is_flush_coming:
+            return
+        self._is_flush_coming = True
+        flush = _Flush(self)
+        try:
+            written = self._database.submit(flush)
+        except BaseException:
+            self._is_flush_coming = False
+            raise
+        written.add_done_callback(lambda future: self._settle(flush, future))
+
+    def _settle(self, flush: _Flush, written: "asyncio.Future[None]") -> None:
+        error = None if written.cancelled() else written.exception()
+        if error is not None and flush.acks:
+            # They stay acknowledged in memory; their rows go with a later group.
+            self._acks.extend(flush.acks)
+        for publish in flush.publishes or ():
+            if error is None:
+                publish.queue.confirm(publish.items)
+            else:
+                publish.queue.depth -= len(publish.items)
+            if publish.confirmed.done():
+                continue
+            if error is None:
+                publish.confirmed.set_result(None)
+            else:
+                publish.confirmed.set_exception(error)
+
+    def _known(self, queue: str) -> Queue:
+        if queue not in self._queues:
+            raise BackendUnavailableError(f"queue {queue!r} is not declared")
+        return self._queues[queue]
+
+
+class _SqliteConsumer:
+    """See `ports.broker.Consumer`."""
+
+    def __init__(self, broker: SqliteBroker, queues: Sequence[Queue], prefetch: int) -> None:
+        self._broker = broker
+        self._queues = {queue.name: queue for queue in queues}
+        self._prefetch = prefetch
+        self._in_hand: dict[int, tuple[Queue, bytes]] = {}
+        self._wake = asyncio.Event()
+        for queue in queues:
+            queue.wakes.add(self._wake)
+
+    async def receive(self, limit: int) -> Sequence[Delivery]:
+        """Waits for messages and for room."""
+        while True:
+            self._wake.clear()
+            room = min(limit, self._prefetch - len(self._in_hand))
+            if room > 0:
+                taken = self._take(room)
+                if taken:
+                    return taken
+                if await self._load():
+                    continue
+            await self._wake.wait()
+
+    async def ack(self, deliveries: Sequence[Delivery]) -> None:
+        """Forgets messages."""
+        ids: dict[str, list[int]] = {}
+        for delivery in deliveries:
+            if self._in_hand.pop(delivery.tag, None) is not None:
+                ids.setdefault(delivery.queue, []).append(delivery.tag)
+        for name, tags in ids.items():
+            self._broker.delete(self._queues[name], tags)
+        self._wake.set()
+
+    async def requeue(self, deliveries: Sequence[Delivery]) -> None:
+        """Puts messages back in front."""
+        for delivery in reversed(deliveries):
+            held = self._in_hand.pop(delivery.tag, None)
+            if held is not None:
+                held[0].put_back((delivery.tag, held[1]))
+        self._wake.set()
+
+    def close(self) -> None:
+        """Puts everything in hand back."""
+        for queue in self._queues.values():
+            queue.wakes.discard(self._wake)
+        for tag, (queue, body) in sorted(self._in_hand.items(), reverse=True):
+            queue.put_back((tag, body))
+        self._in_hand.clear()
+
+    def _take(self, room: int) -> Sequence[Delivery]:
+        taken: list[Delivery] = []
+        size_bytes = 0
+        for queue in self._queues.values():
+            while queue.ready and len(taken) < room and size_bytes < MAX_RECEIVE_BYTES:
+                message_id, body = queue.take()
+                size_bytes += len(body)
+                self._in_hand[message_id] = (queue, body)
+                taken.append(Delivery(tag=message_id, queue=queue.name, body=body))
+        return taken
+
+    async def _load(self) -> bool:
+        for queue in self._queues.values():
+            if queue.unread and await queue.load():
+                return True
+        return False
+
+
+def _drain(waiting: deque[T]) -> list[T]:
+    drained: list[T] = []
+    while True:
+        try:
+            drained.append(waiting.popleft())
+        except IndexError:
+            return drained

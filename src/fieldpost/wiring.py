@@ -1,0 +1,130 @@
+"""The one place where settings become backends: a URL's scheme decides, and vendors are imported only when chosen."""
+
+import os
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import resources
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from fieldpost.clock import Clock
+from fieldpost.errors import ConfigError
+from fieldpost.policy.partition import ShardMap, ShardRange
+from fieldpost.ports.backends import Backends
+from fieldpost.ports.models import Library, Model
+from fieldpost.services.credentials import hash_secret
+from fieldpost.services.queues import declare_queues
+from fieldpost.services.registration import new_secret
+from fieldpost.settings import Settings
+
+#: The shard that owns every device until there are more.
+_ONLY_SHARD = "shard1"
+_OPERATOR = "operator"
+
+
+@asynccontextmanager
+async def open_backends(settings: Settings, clock: Clock) -> AsyncIterator[Backends]:
+    """Everything a process reaches outside itself, open while the context lasts.
+
+    Raises:
+        ConfigError: a setting that names nothing there is.
+        DataDirectoryInUseError: another process holds the data directory.
+    """
+    from fieldpost.backends.local_folder import LocalFolders
+    from fieldpost.backends.memory import memory_shared
+    from fieldpost.backends.models.library import DocumentLibrary
+    from fieldpost.backends.sqlite.opening import lock_directory, open_database
+
+    directory = Path(settings.data.directory)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(lock_directory(directory))
+        pepper = _secret_file(directory / "pepper.key", lambda: secrets.token_hex(32)).encode()
+        operator_key = _secret_file(directory / "operator.key", lambda: f"fpa_{_OPERATOR}_{new_secret()}")
+        knowledge = _knowledge(directory / "knowledge")
+        embedded = await stack.enter_async_context(open_database(directory / "fieldpost.db"))
+        library = await stack.enter_async_context(DocumentLibrary(knowledge, directory / "library.db"))
+        models = _models(settings, library)
+        shards = ShardMap([ShardRange(shard=_ONLY_SHARD, first=1)])
+        await declare_queues(embedded.broker, shards=shards.shards, models=models, settings=settings.queues)
+        yield Backends(
+            broker=embedded.broker,
+            ledgers={_ONLY_SHARD: embedded.ledger},
+            shards=shards,
+            devices=embedded.devices,
+            shared=memory_shared(clock),
+            folders=LocalFolders(directory / "Cloud"),
+            models=models,
+            library=library,
+            pepper=pepper,
+            operators=_operators(operator_key, pepper),
+        )
+
+
+def operator_key_file(settings: Settings) -> Path:
+    """Where the operator's key of an embedded Fieldpost lies."""
+    return Path(settings.data.directory) / "operator.key"
+
+
+def _models(settings: Settings, library: Library) -> Mapping[str, Model]:
+    from fieldpost.backends.models.library import LibraryModel
+
+    models: dict[str, Model] = {"library": LibraryModel(library, passages=settings.library.passages)}
+    if settings.model.url:
+        models[settings.model.name or "model"] = _model(settings, library)
+    return models
+
+
+def _model(settings: Settings, library: Library) -> Model:
+    match urlsplit(settings.model.url).scheme:
+        case "echo":
+            from fieldpost.backends.models.echo import EchoModel
+
+            return EchoModel()
+        case "http" | "https":
+            from fieldpost.backends.models.openai import OpenAIModel
+
+            return OpenAIModel(
+                settings.model.url,
+                settings.model.name or "model",
+                settings.model.key,
+                library=library if settings.library.context else None,
+                passages=settings.library.passages,
+            )
+        case scheme:
+            raise ConfigError(f"model.url: unknown scheme {scheme!r}; known are http, https, echo")
+
+
+def _operators(key: str, pepper: bytes) -> Mapping[str, bytes]:
+    prefix, _, rest = key.partition("_")
+    name, _, secret = rest.partition("_")
+    if prefix != "fpa" or not secret:
+        raise ConfigError("operator.key does not hold a key of the form fpa_<name>_<secret>")
+    return {name: hash_secret(secret, pepper)}
+
+
+def _secret_file(path: Path, make: Callable[[], str]) -> str:
+    """The secret in a file that only its owner can read; made on the first start."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        secret = path.read_text(encoding="ascii").strip()
+        if not secret:
+            raise ConfigError(f"{path} is empty; remove it to have a new one made") from None
+        return secret
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        secret = make()
+        file.write(secret + "\n")
+        file.flush()
+        os.fsync(descriptor)
+    return secret
+
+
+def _knowledge(folder: Path) -> Path:
+    """The library's folder; made with the sample handbook on the first start."""
+    if not folder.exists():
+        sample = resources.files("fieldpost.templates") / "knowledge"
+        with resources.as_file(sample) as source:
+            shutil.copytree(source, folder)
+    return folder
