@@ -1,7 +1,6 @@
 """Responses: what a device gets back, the same on every door, and what a worker reports."""
 
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -75,6 +74,11 @@ class AttemptResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     request_id: UUID
     device_id: int
     attempt: int
+    #: Attempts before this one that ended without an answer.
+    failures: int
+    model: str
+    accepted_at: datetime
+    file_name: str | None = None
     output: Output | None = None
     error: Problem | None = None
     #: With `error`: whether another attempt may succeed, and the shortest wait before it.
@@ -87,9 +91,3 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     request_id: UUID
     device_id: int
-
-
-class CompletionOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Sampling parameters by name, passed to models that know them."""
-
-    values: dict[str, Any]

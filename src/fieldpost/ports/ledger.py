@@ -48,6 +48,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
     request: Request
     attempt: int
+    #: Attempts so far that ended without an answer.
+    failures: int
 
 
 class Finish(msgspec.Struct, frozen=True, kw_only=True):

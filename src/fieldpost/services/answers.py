@@ -12,7 +12,7 @@ import msgspec
 
 from fieldpost.clock import Clock
 from fieldpost.errors import NotFoundError, StateConflictError, UnavailableError
-from fieldpost.messages.events import Acknowledged, ResponseReady, device_channel
+from fieldpost.messages.events import FLEET_CHANNEL, Acknowledged, Event, ResponseReady, StateChanged, device_channel
 from fieldpost.messages.requests import RequestState, RequestStatus
 from fieldpost.messages.responses import StoredResponse
 from fieldpost.ports.backends import Backends
@@ -32,6 +32,11 @@ class Answers:
         self._clock = clock
         self._intake = intake
         self._mailbox = mailbox
+        self._is_draining = False
+
+    def drain(self) -> None:
+        """Waiting calls end soon, without an answer."""
+        self._is_draining = True
 
     async def status(self, device_id: int, request_id: UUID) -> RequestStatus:
         """Where a request stands.
@@ -76,6 +81,8 @@ class Answers:
             raise NotFoundError(f"there is no request {request_id}")
         if status is not None and status.status is not RequestState.CANCELLED:
             raise StateConflictError(f"the request has already {status.status.value}", status=status.status.value)
+        if status is not None:
+            await self._announce_cancelled(device_id, request_id)
         return status
 
     async def undelivered(
@@ -108,7 +115,11 @@ class Answers:
                     for event in events or ():
                         if isinstance(event, ResponseReady) and event.request_id == request_id:
                             return event.body or await self._final(device_id, request_id)
-                    if not events and (body := await self._final(device_id, request_id)) is not None:
+                    if self._is_draining:
+                        return None
+                    if (not events or any(map(_is_end, events))) and (
+                        body := await self._final(device_id, request_id)
+                    ) is not None:
                         return body
         except TimeoutError:
             return await self._final(device_id, request_id)
@@ -120,9 +131,15 @@ class Answers:
             while True:
                 responses = await self.undelivered(device_id, after=None, limit=limit)
                 remaining = deadline - self._clock.monotonic()
-                if responses or remaining <= 0:
+                if responses or remaining <= 0 or self._is_draining:
                     return responses
                 await within(listener.receive(), min(remaining, _RECHECK_SECONDS))
+
+    async def _announce_cancelled(self, device_id: int, request_id: UUID) -> None:
+        event = StateChanged(request_id=request_id, device_id=device_id, status=RequestState.CANCELLED)
+        await self._backends.shared.bus.publish(device_channel(device_id), [event])
+        # Workers hear this one.
+        await self._backends.shared.bus.publish(FLEET_CHANNEL, [event])
 
     async def _final(self, device_id: int, request_id: UUID) -> bytes | None:
         try:
@@ -132,3 +149,7 @@ class Answers:
         if status is None or status.response is None:
             return None
         return bytes(msgspec.Raw(status.response))
+
+
+def _is_end(event: Event) -> bool:
+    return isinstance(event, StateChanged) and event.status.is_final

@@ -65,7 +65,7 @@ class BatchConsumer:
                 await bury(delivery.body, f"{self._queue}: {error}")
         try:
             await handle([message for message, _ in messages])
-        except Exception as error:  # noqa: BLE001 the one table decides
+        except Exception as error:
             if outcome_of(error) is Outcome.REQUEUE:
                 raise
             await self._one_by_one(messages, handle, bury)
@@ -74,7 +74,7 @@ class BatchConsumer:
         for message, body in messages:
             try:
                 await handle([message])
-            except Exception as error:  # noqa: BLE001 the one table decides
+            except Exception as error:
                 if outcome_of(error) is Outcome.REQUEUE:
                     raise
                 log.error("message_buried", queue=self._queue, error=repr(error))

@@ -8,7 +8,10 @@ import math
 import msgspec
 
 from fieldpost import errors
+from fieldpost.messages.problems import problem, problem_type
 from fieldpost.messages.responses import Problem
+
+__all__ = ["STATUS", "invalid_body", "problem", "problem_of", "problem_type", "retry_after_seconds"]
 
 #: The most specific class that stands here decides.
 STATUS: dict[type[errors.FieldpostError], int] = {
@@ -46,16 +49,6 @@ def problem_of(error: Exception, *, instance: str = "") -> Problem:
         instance=instance,
         errors=tuple(str(member) for member in members) if isinstance(members, tuple) else (),
     )
-
-
-def problem(slug: str, title: str, status: int, *, detail: str = "", instance: str = "") -> Problem:
-    """A problem document for what has no error class: HTTP's own refusals."""
-    return Problem(type=problem_type(slug), title=title, status=status, detail=detail, instance=instance)
-
-
-def problem_type(slug: str) -> str:
-    """The stable `type` of a problem."""
-    return f"urn:fieldpost:problem:{slug}"
 
 
 def retry_after_seconds(error: Exception) -> int | None:

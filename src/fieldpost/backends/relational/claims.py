@@ -50,6 +50,7 @@ BACK_IN_LINE: dict[str, Any] = {"state": QUEUED, "dispatched_at": None, "holder"
 _RELEASE = (
     update(requests).where(requests.c.id.in_(rows.ids_parameter)).values(**BACK_IN_LINE, not_before=bindparam("now"))
 )
+_RELEASE_ALL = update(requests).where(rows.state_is(PROCESSING)).values(**BACK_IN_LINE)
 _RETRY = (
     update(requests)
     .where(requests.c.id == bindparam("request_id"))
@@ -92,6 +93,11 @@ def release(connection: Connection, attempts: Mapping[UUID, int], now: datetime)
     held = list(_held(connection, attempts))
     if held:
         connection.execute(_RELEASE, {"ids": held, "now": now})
+
+
+def release_all(connection: Connection) -> int:
+    """Puts every claimed request back in line, for whoever knows that nobody can hold a claim; returns how many."""
+    return connection.execute(_RELEASE_ALL).rowcount
 
 
 def finish(

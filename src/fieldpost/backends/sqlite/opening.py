@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from fieldpost.backends.relational.claims import release_all
 from fieldpost.backends.relational.directory import RelationalDirectory
 from fieldpost.backends.relational.ledger import relational_ledger
 from fieldpost.backends.relational.upgrading import upgrade
@@ -33,6 +34,8 @@ async def open_database(path: Path) -> AsyncIterator[Embedded]:
     database = Database(path)
     database.run_now(upgrade)
     database.run_now(create_tables)
+    # One process at a time: whoever held a claim is gone, and that it was stopped is not held against its requests.
+    database.run_now(release_all)
     database.open()
     try:
         broker = SqliteBroker(database)

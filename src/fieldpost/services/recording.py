@@ -1,0 +1,48 @@
+"""From a shard's request queue into its ledger, in batches, and on to the workers."""
+
+from collections.abc import Sequence
+
+from fieldpost.clock import Clock
+from fieldpost.messages.requests import Request
+from fieldpost.observability import get_logger
+from fieldpost.ports.backends import Backends
+from fieldpost.ports.ledger import RecordOutcome
+from fieldpost.services.consuming import BatchConsumer
+from fieldpost.services.dispatching import Dispatcher
+from fieldpost.services.queues import requests_queue
+from fieldpost.settings import Settings
+
+log = get_logger()
+
+
+class Recording:
+    """One shard's recording; a batch is acknowledged after its transaction."""
+
+    def __init__(
+        self, *, settings: Settings, backends: Backends, clock: Clock, shard: str, dispatcher: Dispatcher
+    ) -> None:
+        self._records = backends.ledgers[shard].records
+        self._models = frozenset(backends.models)
+        self._clock = clock
+        self._dispatcher = dispatcher
+        self._consumer = BatchConsumer(
+            broker=backends.broker, clock=clock, queue=requests_queue(shard), batch=settings.recording.batch
+        )
+
+    async def run(self) -> None:
+        """Records until cancelled."""
+        await self._consumer.run(Request, self._record, self._bury)
+
+    async def _record(self, batch: Sequence[Request]) -> None:
+        chosen = await self._dispatcher.choose(request for request in batch if request.model in self._models)
+        outcomes = await self._records.record(batch, dispatched=chosen, now=self._clock.now())
+        new = {request.id: request for request in batch if outcomes[request.id] is RecordOutcome.NEW}
+        await self._dispatcher.publish(new[request_id] for request_id in chosen if request_id in new)
+        if len(chosen) < len(new):
+            self._dispatcher.wake()
+        for request_id, outcome in outcomes.items():
+            if outcome is RecordOutcome.CONFLICT:
+                log.warning("idempotency_conflict", request_id=str(request_id))
+
+    async def _bury(self, body: bytes, reason: str) -> None:
+        await self._records.bury(reason=reason, body=body, now=self._clock.now())

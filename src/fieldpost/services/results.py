@@ -1,0 +1,86 @@
+"""From a shard's result queue into its ledger, and the news to whoever waits for it."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from fieldpost.clock import Clock
+from fieldpost.messages.events import Event, ResponseReady, device_channel
+from fieldpost.messages.requests import Channel
+from fieldpost.messages.responses import AttemptResult
+from fieldpost.observability import Metrics
+from fieldpost.ports.backends import Backends
+from fieldpost.ports.ledger import Finish, Finished, Retry
+from fieldpost.services.consuming import BatchConsumer
+from fieldpost.services.dispatching import Dispatcher
+from fieldpost.services.endings import ending
+from fieldpost.services.filing import Filing
+from fieldpost.services.queues import results_queue
+from fieldpost.settings import Settings
+
+
+class Announcing:
+    """Tells of final answers: hubs and waiting calls over the bus, folders through filing."""
+
+    def __init__(self, *, settings: Settings, backends: Backends, filing: Filing, metrics: Metrics) -> None:
+        self._max_event_bytes = settings.recording.max_event_bytes
+        self._bus = backends.shared.bus
+        self._filing = filing
+        self._metrics = metrics
+
+    async def announce(self, finished: Sequence[Finished]) -> None:
+        """Hints only: what does not arrive is found in the ledger."""
+        events: defaultdict[str, list[Event]] = defaultdict(list)
+        for entry in finished:
+            self._metrics.finished.labels(entry.state.value).inc()
+            to_folder = entry.channel is Channel.FOLDER
+            events[device_channel(entry.device_id)].append(
+                ResponseReady(
+                    request_id=entry.request_id,
+                    device_id=entry.device_id,
+                    to_folder=to_folder,
+                    body=entry.body if len(entry.body) <= self._max_event_bytes else b"",
+                )
+            )
+            if to_folder:
+                self._filing.wake()
+        for channel, channel_events in events.items():
+            await self._bus.publish(channel, channel_events)
+
+
+class Results:
+    """One shard's results; a batch is acknowledged after its transaction, and announced after that."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        backends: Backends,
+        clock: Clock,
+        shard: str,
+        dispatcher: Dispatcher,
+        announcing: Announcing,
+    ) -> None:
+        self._settings = settings.worker
+        self._ledger = backends.ledgers[shard]
+        self._clock = clock
+        self._dispatcher = dispatcher
+        self._announcing = announcing
+        self._consumer = BatchConsumer(
+            broker=backends.broker, clock=clock, queue=results_queue(shard), batch=settings.recording.batch
+        )
+
+    async def run(self) -> None:
+        """Records until cancelled."""
+        await self._consumer.run(AttemptResult, self._record, self._bury)
+
+    async def _record(self, batch: Sequence[AttemptResult]) -> None:
+        now = self._clock.now()
+        endings = [ending(result, self._settings, now) for result in batch]
+        finishes = [entry for entry in endings if isinstance(entry, Finish)]
+        retries = [entry for entry in endings if isinstance(entry, Retry)]
+        finished = await self._ledger.claims.finish(finishes, retries, now=now)
+        await self._announcing.announce(finished)
+        self._dispatcher.wake()
+
+    async def _bury(self, body: bytes, reason: str) -> None:
+        await self._ledger.records.bury(reason=reason, body=body, now=self._clock.now())
