@@ -2,8 +2,8 @@
 
 import fcntl
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -45,8 +45,8 @@ async def open_database(path: Path) -> AsyncIterator[Embedded]:
         await database.close()
 
 
-@asynccontextmanager
-async def lock_directory(directory: Path) -> AsyncIterator[None]:
+@contextmanager
+def lock_directory(directory: Path) -> Iterator[None]:
     """Makes the directory if needed and holds it for this process; the kernel lets go when the process ends.
 
     Raises:

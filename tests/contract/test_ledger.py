@@ -1,0 +1,509 @@
+"""What every ledger promises; see fieldpost.ports.ledger."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import msgspec
+import pytest
+
+from fieldpost.backends.sqlite.opening import Embedded
+from fieldpost.messages.identity import body_hash
+from fieldpost.messages.requests import Channel, Priority, Request, RequestState
+from fieldpost.messages.responses import Job, Response
+from fieldpost.ports.ledger import Claim, Finish, Ledger, RecordOutcome, Retry
+from fieldpost.services.endings import EXPIRED, too_many_deaths
+from tests.support.messages import a_request, a_response, at
+
+
+@pytest.fixture
+async def ledger(embedded: Embedded) -> AsyncIterator[Ledger]:
+    yield embedded.ledger
+
+
+async def _record(ledger: Ledger, *requests: Request, dispatched: bool = True) -> None:
+    ids = {request.id for request in requests} if dispatched else set()
+    await ledger.records.record(requests, dispatched=ids, now=at(0))
+
+
+async def _claim(ledger: Ledger, *requests: Request, seconds: float = 1, lasts: float = 15) -> list[Claim]:
+    ids = [request.id for request in requests]
+    return list(await ledger.claims.claim(ids, holder="w1", now=at(seconds), until=at(seconds + lasts)))
+
+
+async def _finish(ledger: Ledger, request: Request, attempt: int, *, seconds: float = 10, text: str = "Nine.") -> int:
+    response = a_response(request, attempts=attempt, text=text, seconds=seconds)
+    finish = Finish(request_id=request.id, attempt=attempt, response=response)
+    return len(await ledger.claims.finish([finish], [], now=at(seconds)))
+
+
+async def _answered(ledger: Ledger, *requests: Request, seconds: float = 10) -> None:
+    await _record(ledger, *requests)
+    for claim in await _claim(ledger, *requests):
+        await _finish(ledger, claim.request, claim.attempt, seconds=seconds)
+
+
+async def _state(ledger: Ledger, request: Request) -> RequestState:
+    status = await ledger.records.status(request.id, request.device_id)
+    assert status is not None
+    return status.status
+
+
+async def _reap(ledger: Ledger, *, seconds: float, max_deaths: int = 3) -> tuple[int, list[Response]]:
+    reaped = await ledger.dispatch.reap(
+        max_deaths=max_deaths,
+        too_many_deaths=too_many_deaths(max_deaths),
+        expired=EXPIRED,
+        now=at(seconds),
+        limit=100,
+    )
+    return len(reaped.requeued), [msgspec.json.decode(entry.body, type=Response) for entry in reaped.finished]
+
+
+# Records
+
+
+async def test_a_recorded_request_is_queued(ledger: Ledger) -> None:
+    request = a_request(deadline_at=at(60))
+
+    outcomes = await ledger.records.record([request], dispatched=(), now=at(0))
+
+    status = await ledger.records.status(request.id, request.device_id)
+    assert {request.id: RecordOutcome.NEW} == outcomes
+    assert status is not None
+    assert (RequestState.QUEUED, at(60), 0, None) == (
+        status.status,
+        status.deadline_at,
+        status.attempts,
+        status.response,
+    )
+
+
+async def test_recording_nothing_is_nothing(ledger: Ledger) -> None:
+    assert {} == await ledger.records.record([], dispatched=(), now=at(0))
+
+
+async def test_the_same_request_again_is_a_duplicate(ledger: Ledger) -> None:
+    request = a_request()
+    await _record(ledger, request)
+
+    outcomes = await ledger.records.record([request, request], dispatched=(), now=at(5))
+
+    assert {request.id: RecordOutcome.DUPLICATE} == outcomes
+
+
+async def test_the_same_id_twice_in_one_batch_is_recorded_once(ledger: Ledger) -> None:
+    request = a_request()
+
+    outcomes = await ledger.records.record([request, request], dispatched=(), now=at(0))
+
+    assert {request.id: RecordOutcome.NEW} == outcomes
+    assert 1 == len(await ledger.records.page(1, state=None, before=None, limit=10))
+
+
+async def test_the_same_id_with_another_body_becomes_a_dead_letter_and_the_first_stands(ledger: Ledger) -> None:
+    first = a_request(prompt="first")
+    await _record(ledger, first)
+    second = a_request(id=first.id, prompt="second")
+
+    outcomes = await ledger.records.record([second], dispatched=(), now=at(1))
+
+    (letter,) = await ledger.records.dead_letters(before=None, limit=10)
+    ((_, kept, _),) = await ledger.records.page(1, state=None, before=None, limit=10)
+    assert {first.id: RecordOutcome.CONFLICT} == outcomes
+    assert (first.id, 1) == (letter.request_id, letter.device_id)
+    assert "second" in letter.body
+    assert "first" == kept.input.prompt
+
+
+async def test_concurrent_recordings_of_one_request_leave_one(ledger: Ledger) -> None:
+    request = a_request()
+
+    outcomes = await asyncio.gather(*(ledger.records.record([request], dispatched=(), now=at(0)) for _ in range(20)))
+
+    assert 1 == sum(outcome[request.id] is RecordOutcome.NEW for outcome in outcomes)
+
+
+async def test_a_foreign_request_does_not_exist(ledger: Ledger) -> None:
+    request = a_request(device_id=1)
+    await _answered(ledger, request)
+
+    assert await ledger.records.status(request.id, 2) is None
+    assert await ledger.records.cancel(request.id, 2, expected=False, now=at(1)) is None
+    assert not await ledger.deliveries.acknowledge([request.id], 2, now=at(20))
+    assert not await ledger.deliveries.undelivered([2], after=None, limit=10)
+
+
+async def test_an_unreadable_message_is_kept_with_its_reason(ledger: Ledger) -> None:
+    await ledger.records.bury(reason="not a request", body=b"\xff\x00garbage", now=at(3))
+
+    (letter,) = await ledger.records.dead_letters(before=None, limit=10)
+    assert ("not a request", at(3), None) == (letter.reason, letter.created_at, letter.request_id)
+    assert "garbage" in letter.body
+
+
+async def test_pages_go_back_in_time_without_gap_or_repetition(ledger: Ledger) -> None:
+    requests = [a_request(accepted_at=at(number // 2)) for number in range(7)]
+    await _record(ledger, *requests, a_request(device_id=2))
+
+    seen = []
+    before = None
+    while page := await ledger.records.page(1, state=None, before=before, limit=3):
+        seen += [status.id for _, _, status in page]
+        before = (page[-1][2].accepted_at, page[-1][2].id)
+
+    newest_first = sorted(requests, key=lambda request: (request.accepted_at, request.id.bytes), reverse=True)
+    assert [request.id for request in newest_first] == seen
+
+
+async def test_pages_can_be_of_one_state_and_of_all_devices(ledger: Ledger) -> None:
+    waiting, answered = a_request(), a_request(device_id=2)
+    await _record(ledger, waiting)
+    await _answered(ledger, answered)
+
+    page = await ledger.records.page(None, state=RequestState.SUCCEEDED, before=None, limit=10)
+
+    assert [(2, answered.id)] == [(device_id, status.id) for device_id, _, status in page]
+
+
+async def test_states_tell_only_of_what_is_there(ledger: Ledger) -> None:
+    request = a_request()
+    await _record(ledger, request)
+
+    assert {request.id: RequestState.QUEUED} == await ledger.records.states([request.id, uuid4()])
+    assert {} == await ledger.records.states([])
+
+
+# Cancelling
+
+
+async def test_a_cancelled_request_is_never_claimed_and_has_nothing_to_deliver(ledger: Ledger) -> None:
+    request = a_request()
+    await _record(ledger, request)
+
+    status = await ledger.records.cancel(request.id, 1, expected=False, now=at(1))
+
+    assert status is not None
+    assert RequestState.CANCELLED is status.status
+    assert [] == await _claim(ledger, request)
+    assert [] == list(await ledger.deliveries.undelivered([1], after=None, limit=10))
+
+
+async def test_cancelling_while_it_is_worked_on_refuses_the_result(ledger: Ledger) -> None:
+    request = a_request()
+    await _record(ledger, request)
+    await _claim(ledger, request)
+
+    await ledger.records.cancel(request.id, 1, expected=False, now=at(2))
+
+    assert not await ledger.claims.renew({request.id: 1}, now=at(3), until=at(9))
+    assert 0 == await _finish(ledger, request, 1)
+    assert RequestState.CANCELLED is await _state(ledger, request)
+
+
+async def test_an_answered_request_stays_answered_when_it_is_cancelled(ledger: Ledger) -> None:
+    request = a_request()
+    await _answered(ledger, request)
+
+    status = await ledger.records.cancel(request.id, 1, expected=False, now=at(20))
+
+    assert status is not None
+    assert RequestState.SUCCEEDED is status.status
+
+
+async def test_a_cancellation_that_comes_first_meets_its_request(ledger: Ledger) -> None:
+    request = a_request()
+
+    assert await ledger.records.cancel(request.id, 1, expected=True, now=at(0)) is None
+    outcomes = await ledger.records.record([request], dispatched=(), now=at(1))
+
+    assert {request.id: RecordOutcome.CANCELLED} == outcomes
+    assert RequestState.CANCELLED is await _state(ledger, request)
+
+
+async def test_a_cancellation_by_another_device_does_not_meet_the_request(ledger: Ledger) -> None:
+    request = a_request(device_id=1)
+    await ledger.records.cancel(request.id, 2, expected=True, now=at(0))
+
+    assert {request.id: RecordOutcome.NEW} == await ledger.records.record([request], dispatched=(), now=at(1))
+
+
+# Claims
+
+
+async def test_a_claim_is_exclusive_and_counts_attempts(ledger: Ledger) -> None:
+    request = a_request()
+    await _record(ledger, request)
+
+    claims = await asyncio.gather(*(_claim(ledger, request) for _ in range(10)))
+
+    (claim,) = [claim for found in claims for claim in found]
+    assert (request, 1, 0) == (claim.request, claim.attempt, claim.failures)
+    assert RequestState.PROCESSING is await _state(ledger, request)
+
+
+async def test_several_are_claimed_at_once_and_the_rest_is_left_out(ledger: Ledger) -> None:
+    free, taken, late = a_request(), a_request(), a_request(deadline_at=at(1))
+    await _record(ledger, free, taken, late)
+    await _claim(ledger, taken, seconds=0)
+
+    claims = await _claim(ledger, free, taken, late, a_request(), seconds=2)
+
+    assert [free.id] == [claim.request.id for claim in claims]
+
+
+async def test_only_the_current_attempt_may_finish(ledger: Ledger) -> None:
+    request = a_request()
+    await _record(ledger, request)
+    await _claim(ledger, request, lasts=5)
+    await _reap(ledger, seconds=10)
+    (second,) = await _claim(ledger, request, seconds=11)
+
+    stale = await _finish(ledger, request, 1, text="from the one who woke up late")
+    current = await _finish(ledger, request, second.attempt, text="right", seconds=12)
+
+    status = await ledger.records.status(request.id, 1)
+    assert (0, 1, 2) == (stale, current, second.attempt)
+    assert status is not None
+    assert status.response is not None
+    assert b"right" in bytes(msgspec.Raw(status.response))
+
+
+async def test_a_final_state_never_changes(ledger: Ledger) -> None:
+    request = a_request()
+    await _answered(ledger, request)
+
+    assert 0 == await _finish(ledger, request, 1, text="another")
+    assert (0, []) == await _reap(ledger, seconds=10_000)
+    assert [] == await _claim(ledger, request, seconds=10_001)
+
+
+async def test_a_renewed_claim_does_not_run_out(ledger: Ledger) -> None:
+    request = a_request()
+    await _record(ledger, request)
+    await _claim(ledger, request, lasts=5)
+
+    held = await ledger.claims.renew({request.id: 1, uuid4(): 1}, now=at(4), until=at(30))
+
+    assert [request.id] == list(held)
+    assert (0, []) == await _reap(ledger, seconds=20)
+
+
+async def test_a_stale_attempt_is_not_renewed(ledger: Ledger) -> None:
+    request = a_request()
+    await _record(ledger, request)
+    await _claim(ledger, request, lasts=5)
+    await _reap(ledger, seconds=10)
+    await _claim(ledger, request, seconds=11)
+
+    assert not await ledger.claims.renew({request.id: 1}, now=at(12), until=at(30))
+
+
+async def test_a_released_claim_is_free_at_once_and_not_held_against_it(ledger: Ledger) -> None:
+    request = a_request()
+    await _record(ledger, request)
+    for seconds in range(1, 6):
+        await _claim(ledger, request, seconds=seconds)
+        await ledger.claims.release({request.id: seconds}, now=at(seconds))
+
+    (claim,) = await _claim(ledger, request, seconds=7)
+
+    assert (6, 0) == (claim.attempt, claim.failures)
+
+
+async def test_a_retry_waits_until_it_is_due_and_counts_as_failure(ledger: Ledger) -> None:
+    request = a_request()
+    await _record(ledger, request)
+    await _claim(ledger, request)
+
+    finished = await ledger.claims.finish([], [Retry(request_id=request.id, attempt=1, not_before=at(20))], now=at(2))
+
+    assert [] == list(finished)
+    assert [] == await _claim(ledger, request, seconds=19)
+    assert [] == list(await _waiting(ledger, seconds=19))
+    assert [request.id] == [job.request_id for job in await _waiting(ledger, seconds=20)]
+    (claim,) = await _claim(ledger, request, seconds=20)
+    assert (2, 1) == (claim.attempt, claim.failures)
+
+
+async def test_a_failure_with_a_reason_goes_to_the_dead_letters_too(ledger: Ledger) -> None:
+    request = a_request()
+    await _record(ledger, request)
+    await _claim(ledger, request)
+    response = msgspec.structs.replace(a_response(request), status=RequestState.FAILED, output=None, error=EXPIRED)
+
+    await ledger.claims.finish(
+        [Finish(request_id=request.id, attempt=1, response=response, dead_letter="refused")], [], now=at(2)
+    )
+
+    (letter,) = await ledger.records.dead_letters(before=None, limit=10)
+    assert ("refused", request.id) == (letter.reason, letter.request_id)
+    assert RequestState.FAILED is await _state(ledger, request)
+
+
+# Dispatch
+
+
+async def _waiting(ledger: Ledger, *, limit: int = 100, after: int = 0, seconds: float = 1) -> list[Job]:
+    return list(
+        await ledger.dispatch.waiting("library", Priority.NORMAL, after_device=after, limit=limit, now=at(seconds))
+    )
+
+
+async def test_only_what_is_not_dispatched_waits(ledger: Ledger) -> None:
+    sent, waiting = a_request(), a_request()
+    await _record(ledger, sent)
+    await _record(ledger, waiting, dispatched=False)
+
+    jobs = await ledger.dispatch.waiting("library", Priority.NORMAL, after_device=0, limit=10, now=at(1))
+    await ledger.dispatch.mark_dispatched([waiting.id], now=at(1))
+
+    assert [waiting.id] == [job.request_id for job in jobs]
+    assert [] == await _waiting(ledger)
+
+
+async def test_lines_are_apart_by_model_and_priority(ledger: Ledger) -> None:
+    await _record(ledger, a_request(model="other"), a_request(priority=Priority.HIGH), dispatched=False)
+
+    assert [] == await _waiting(ledger)
+
+
+async def test_a_flood_from_one_device_leaves_room_for_the_others(ledger: Ledger) -> None:
+    flood = [a_request(device_id=5, accepted_at=at(-number)) for number in range(50)]
+    others = [a_request(device_id=device_id) for device_id in (2, 9)]
+    await _record(ledger, *flood, *others, dispatched=False)
+
+    jobs = await ledger.dispatch.waiting("library", Priority.NORMAL, after_device=0, limit=6, now=at(1))
+
+    assert {2, 5, 9} == {job.device_id for job in jobs[:3]}
+    # A device's oldest go first.
+    assert [flood[-1].id, flood[-2].id] == [job.request_id for job in jobs if job.device_id == 5][:2]
+
+
+async def test_devices_take_turns_beginning_after_the_last_one(ledger: Ledger) -> None:
+    await _record(ledger, *(a_request(device_id=device_id) for device_id in range(1, 6)), dispatched=False)
+
+    jobs = await ledger.dispatch.waiting("library", Priority.NORMAL, after_device=3, limit=4, now=at(1))
+
+    assert [4, 5, 1, 2] == [job.device_id for job in jobs]
+
+
+async def test_dispatched_requests_that_are_in_no_queue_wait_again(ledger: Ledger) -> None:
+    requests = [a_request() for _ in range(5)]
+    await _record(ledger, *requests)
+
+    async def undispatch(in_queue: int, before: float) -> int:
+        return await ledger.dispatch.undispatch(
+            "library", Priority.NORMAL, in_queue=in_queue, dispatched_before=at(before), limit=100
+        )
+
+    assert 0 == await undispatch(in_queue=5, before=100)
+    assert 0 == await undispatch(in_queue=2, before=0)
+    assert 3 == await undispatch(in_queue=2, before=100)
+    assert 3 == len(await _waiting(ledger))
+
+
+# Reaping
+
+
+async def test_a_claim_that_ran_out_is_queued_again(ledger: Ledger) -> None:
+    request = a_request()
+    await _record(ledger, request)
+    await _claim(ledger, request, seconds=1, lasts=5)
+
+    assert (0, []) == await _reap(ledger, seconds=5)
+    assert (1, []) == await _reap(ledger, seconds=6)
+    assert RequestState.QUEUED is await _state(ledger, request)
+    assert 1 == len(await _waiting(ledger, seconds=6))
+
+
+async def test_a_request_that_takes_its_workers_with_it_ends_as_failed(ledger: Ledger) -> None:
+    request = a_request()
+    await _record(ledger, request)
+    for death in range(2):
+        await _claim(ledger, request, seconds=10 * death, lasts=5)
+        assert (1, []) == await _reap(ledger, seconds=10 * death + 6)
+    await _claim(ledger, request, seconds=30, lasts=5)
+
+    requeued, (response,) = await _reap(ledger, seconds=36)
+
+    (letter,) = await ledger.records.dead_letters(before=None, limit=10)
+    assert 0 == requeued
+    assert (RequestState.FAILED, 3) == (response.status, response.attempts)
+    assert response.error is not None
+    assert "3 workers" in response.error.detail
+    assert request.id == letter.request_id
+
+
+@pytest.mark.parametrize("is_claimed", [False, True])
+async def test_a_deadline_ends_a_request_whoever_has_it(ledger: Ledger, is_claimed: bool) -> None:
+    request = a_request(deadline_at=at(60))
+    await _record(ledger, request)
+    if is_claimed:
+        await _claim(ledger, request, lasts=1000)
+
+    assert (0, []) == await _reap(ledger, seconds=59)
+    _, (response,) = await _reap(ledger, seconds=60)
+
+    assert RequestState.EXPIRED is response.status
+    assert 0 == await _finish(ledger, request, 1, seconds=61)
+    assert [request.id] == [
+        stored.request_id for stored in await ledger.deliveries.undelivered([1], after=None, limit=10)
+    ]
+
+
+# Deliveries
+
+
+async def test_answers_wait_in_order_of_completion_until_acknowledged(ledger: Ledger) -> None:
+    first, second, third = a_request(), a_request(), a_request()
+    await _answered(ledger, second, seconds=20)
+    await _answered(ledger, first, seconds=10)
+    await _answered(ledger, third, seconds=30)
+
+    acknowledged = await ledger.deliveries.acknowledge([second.id, second.id, uuid4()], 1, now=at(40))
+    again = await ledger.deliveries.acknowledge([second.id], 1, now=at(50))
+
+    undelivered = await ledger.deliveries.undelivered([1], after=None, limit=10)
+    status = await ledger.records.status(second.id, 1)
+    assert [second.id] == list(acknowledged) == list(again)
+    assert [first.id, third.id] == [stored.request_id for stored in undelivered]
+    assert status is not None
+    assert at(40) == status.acknowledged_at
+
+
+async def test_answers_come_in_pages(ledger: Ledger) -> None:
+    requests = [a_request(device_id=1 + number % 2) for number in range(5)]
+    for request in requests:
+        await _answered(ledger, request, seconds=10)
+
+    page = await ledger.deliveries.undelivered([1, 2], after=None, limit=3)
+    rest = await ledger.deliveries.undelivered([1, 2], after=(page[-1].completed_at, page[-1].request_id), limit=3)
+
+    assert {request.id for request in requests} == {stored.request_id for stored in (*page, *rest)}
+    assert 5 == len(page) + len(rest)
+
+
+async def test_what_has_no_answer_cannot_be_acknowledged(ledger: Ledger) -> None:
+    request = a_request()
+    await _record(ledger, request)
+
+    assert not await ledger.deliveries.acknowledge([request.id], 1, now=at(1))
+    assert not await ledger.deliveries.acknowledge([], 1, now=at(1))
+
+
+async def test_folder_answers_are_the_folders(ledger: Ledger) -> None:
+    request = a_request(channel=Channel.FOLDER, file_name="question.txt")
+    await _answered(ledger, request)
+
+    assert [] == list(await ledger.deliveries.undelivered([1], after=None, limit=10))
+    ((answer, completed_at),) = await ledger.deliveries.undelivered_files(limit=10)
+    assert ("question.txt", at(10), RequestState.SUCCEEDED) == (answer.file_name, completed_at, answer.state)
+
+    await ledger.deliveries.acknowledge([request.id], 1, now=at(20))
+
+    assert [] == list(await ledger.deliveries.undelivered_files(limit=10))
+
+
+def test_the_hash_tells_bodies_apart() -> None:
+    assert body_hash(b"a") != body_hash(b"b")
