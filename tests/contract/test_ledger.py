@@ -1,7 +1,6 @@
 """What every ledger promises; see fieldpost.ports.ledger."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import msgspec
@@ -17,8 +16,8 @@ from tests.support.messages import a_request, a_response, at
 
 
 @pytest.fixture
-async def ledger(embedded: Embedded) -> AsyncIterator[Ledger]:
-    yield embedded.ledger
+def ledger(embedded: Embedded) -> Ledger:
+    return embedded.ledger
 
 
 async def _record(ledger: Ledger, *requests: Request, dispatched: bool = True) -> None:
