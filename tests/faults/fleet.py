@@ -1,0 +1,138 @@
+"""A small fleet that keeps working while the server is broken under it, and writes down what it sees."""
+
+import asyncio
+import json
+import random
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import httpx
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import WebSocketException
+
+from tests.support.history import Event
+from tests.support.server import Server
+
+#: Transport errors and a broken server's answers: the device tries again.
+_BROKEN = (httpx.HTTPError, OSError, WebSocketException, TimeoutError)
+
+
+class Fleet:
+    """Devices that post over HTTP and over a WebSocket, and listen and acknowledge over the same WebSocket."""
+
+    def __init__(self, server: Server, keys: Sequence[tuple[int, str]], seed: int) -> None:
+        self.history: list[Event] = []
+        self.refused: list[str] = []
+        self._server = server
+        self._keys = keys
+        self._random = random.Random(seed)
+        self._posting = asyncio.Event()
+        self._posting.set()
+        self._number = 0
+
+    @property
+    def accepted(self) -> set[str]:
+        return {event.request for event in self.history if event.kind == "accepted"}
+
+    @property
+    def acked(self) -> set[str]:
+        return {event.request for event in self.history if event.kind == "acked"}
+
+    def stop_posting(self) -> None:
+        """From now on devices only listen."""
+        self._posting.clear()
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for device_id, key in self._keys:
+                tasks.create_task(self._listen(device_id, key))
+                tasks.create_task(self._post(device_id, key))
+
+    def _see(
+        self, kind: Literal["accepted", "delivered", "acked"], device_id: int, request: str, answer: str = ""
+    ) -> None:
+        self.history.append(Event(kind=kind, device=device_id, request=request, answer=answer))
+
+    def _next(self) -> str:
+        self._number += 1
+        return f"question-{self._number}"
+
+    async def _post(self, device_id: int, key: str) -> None:
+        """Posts with a key, and again with the same key until the outcome is known."""
+        headers = {"Authorization": f"Bearer {key}"}
+        async with httpx.AsyncClient(base_url=self._server.url, headers=headers, timeout=5) as client:
+            while True:
+                await self._posting.wait()
+                question = self._next()
+                while not await self._post_once(client, device_id, question):
+                    await asyncio.sleep(0.05)
+                await asyncio.sleep(self._random.uniform(0, 0.02))
+
+    async def _post_once(self, client: httpx.AsyncClient, device_id: int, question: str) -> bool:
+        try:
+            answer = await client.post(
+                "/v1/requests", json={"input": {"prompt": question}, "idempotency_key": question}
+            )
+        except _BROKEN:
+            return False
+        if answer.status_code == 202:
+            self._see("accepted", device_id, answer.json()["id"])
+            return True
+        if answer.status_code not in (503, 504):
+            self.refused.append(answer.text)
+        return False
+
+    async def _listen(self, device_id: int, key: str) -> None:
+        url = self._server.url.replace("http", "ws") + "/v1/stream"
+        headers = {"Authorization": f"Bearer {key}"}
+        while True:
+            try:
+                async with (
+                    connect(url, additional_headers=headers, open_timeout=5, close_timeout=1) as socket,
+                    asyncio.TaskGroup() as tasks,
+                ):
+                    posting = tasks.create_task(self._post_frames(socket))
+                    try:
+                        async for text in socket:
+                            await self._hear(device_id, socket, json.loads(text))
+                    finally:
+                        posting.cancel()
+            except (ExceptionGroup, *_BROKEN) as error:
+                if isinstance(error, ExceptionGroup) and error.split(_BROKEN)[1] is not None:
+                    raise
+            await asyncio.sleep(self._random.uniform(0.01, 0.1))
+
+    async def _post_frames(self, socket: ClientConnection) -> None:
+        while True:
+            await self._posting.wait()
+            ref = self._next()
+            frame = {"type": "Request", "ref": ref, "body": {"input": {"prompt": ref}}}
+            await socket.send(json.dumps(frame))
+            await asyncio.sleep(self._random.uniform(0, 0.05))
+
+    async def _hear(self, device_id: int, socket: ClientConnection, frame: dict[str, Any]) -> None:
+        match frame["type"]:
+            case "Accepted":
+                self._see("accepted", device_id, frame["request_id"])
+            case "Rejected":
+                self.refused.append(json.dumps(frame))
+            case "Acked":
+                for request in frame["request_ids"]:
+                    self._see("acked", device_id, request)
+            case "Hello":
+                await self._take(device_id, socket, frame.get("responses", []))
+                if frame.get("next"):
+                    await socket.send(json.dumps({"type": "Hello", "after": frame["next"]}))
+            case "ResponseReady":
+                await self._take(device_id, socket, [frame["response"]])
+            case "Ping":
+                await socket.send(json.dumps({"type": "Pong", "nonce": frame.get("nonce")}))
+
+    async def _take(self, device_id: int, socket: ClientConnection, responses: list[dict[str, Any]]) -> None:
+        """Writes answers down and acknowledges most of them; the others come again after a reconnect."""
+        for response in responses:
+            self._see("delivered", device_id, response["request_id"], json.dumps(response, sort_keys=True))
+        if responses and self._random.random() < 0.9:
+            ids = [response["request_id"] for response in responses]
+            await socket.send(json.dumps({"type": "Ack", "request_ids": ids}))

@@ -1,0 +1,71 @@
+"""kill -9 at random moments under load: whatever was promised is kept."""
+
+import asyncio
+import random
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.faults.fleet import Fleet
+from tests.support.history import Event, check
+from tests.support.server import Server
+from tests.support.waiting import eventually
+
+DEVICES = 4
+
+
+@pytest.mark.timeout(400)
+async def test_nothing_promised_is_lost_when_the_process_is_killed_20_times(data: Path) -> None:
+    await _kill_under_load(data, kills=20, seed=20)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+async def test_nothing_promised_is_lost_when_the_process_is_killed_200_times(data: Path) -> None:
+    await _kill_under_load(data, kills=200, seed=200)
+
+
+async def _kill_under_load(data: Path, *, kills: int, seed: int) -> None:
+    source = random.Random(seed)
+    server = Server(data, settings={"FIELDPOST_MODEL_URL": "echo:", "FIELDPOST_MODEL_NAME": "echo"})
+    await asyncio.to_thread(server.start)
+    keys = [server.add_device(name=f"truck {number}") for number in range(DEVICES)]
+    fleet = Fleet(server, keys, seed)
+    working = asyncio.create_task(fleet.run())
+    biting = 0
+    try:
+        for _ in range(kills):
+            accepted_before = len(fleet.accepted)
+            await eventually(lambda before=accepted_before: len(fleet.accepted) > before)  # type: ignore[misc]
+            await asyncio.sleep(source.uniform(0, 0.5))
+            await asyncio.to_thread(server.kill)
+            biting += bool(fleet.accepted - fleet.acked)
+            await asyncio.to_thread(server.start)
+        fleet.stop_posting()
+        await eventually(lambda: working.done() or fleet.accepted <= fleet.acked, seconds=120)
+        assert not working.done(), working.exception()
+        await _confirm_with_the_ledger(server, keys, fleet.history)
+    finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        server.kill()
+
+    verdict = check(fleet.history)
+    assert verdict.is_kept, verdict
+    assert not fleet.refused, fleet.refused[:3]
+    # A run in which the faults met no work in hand would prove nothing.
+    assert biting >= kills // 2
+    assert len(fleet.accepted) > 5 * kills
+
+
+async def _confirm_with_the_ledger(server: Server, keys: list[tuple[int, str]], history: list[Event]) -> None:
+    """Reads every accepted request once more over HTTP: its one final answer is what was delivered."""
+    delivered = {event.request: event.answer for event in history if event.kind == "delivered"}
+    devices = dict(keys)
+    async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
+        for event in [event for event in history if event.kind == "accepted"]:
+            headers = {"Authorization": f"Bearer {devices[event.device]}"}
+            status = (await client.get(f"/v1/requests/{event.request}", headers=headers)).json()
+            assert status["status"] == "succeeded", status
+            assert status["response"]["completed_at"] in delivered[event.request], status
