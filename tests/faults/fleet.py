@@ -29,6 +29,8 @@ class Fleet:
         self._posting = asyncio.Event()
         self._posting.set()
         self._number = 0
+        self._ack_fraction = 0.9
+        self._sockets: set[ClientConnection] = set()
 
     @property
     def accepted(self) -> set[str]:
@@ -38,9 +40,11 @@ class Fleet:
     def acked(self) -> set[str]:
         return {event.request for event in self.history if event.kind == "acked"}
 
-    def stop_posting(self) -> None:
-        """From now on devices only listen."""
+    async def settle(self) -> None:
+        """From now on devices only listen, and acknowledge everything, also what they left open before."""
         self._posting.clear()
+        self._ack_fraction = 1.0
+        await asyncio.gather(*(socket.close() for socket in self._sockets), return_exceptions=True)
 
     async def run(self) -> None:
         """Works until cancelled."""
@@ -92,12 +96,14 @@ class Fleet:
                     connect(url, additional_headers=headers, open_timeout=5, close_timeout=1) as socket,
                     asyncio.TaskGroup() as tasks,
                 ):
+                    self._sockets.add(socket)
                     posting = tasks.create_task(self._post_frames(socket))
                     try:
                         async for text in socket:
                             await self._hear(device_id, socket, json.loads(text))
                     finally:
                         posting.cancel()
+                        self._sockets.discard(socket)
             except (ExceptionGroup, *_BROKEN) as error:
                 if isinstance(error, ExceptionGroup) and error.split(_BROKEN)[1] is not None:
                     raise
@@ -133,6 +139,6 @@ class Fleet:
         """Writes answers down and acknowledges most of them; the others come again after a reconnect."""
         for response in responses:
             self._see("delivered", device_id, response["request_id"], json.dumps(response, sort_keys=True))
-        if responses and self._random.random() < 0.9:
+        if responses and self._random.random() < self._ack_fraction:
             ids = [response["request_id"] for response in responses]
             await socket.send(json.dumps({"type": "Ack", "request_ids": ids}))

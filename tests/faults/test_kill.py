@@ -42,7 +42,7 @@ async def _kill_under_load(data: Path, *, kills: int, seed: int) -> None:
             await asyncio.to_thread(server.kill)
             biting += bool(fleet.accepted - fleet.acked)
             await asyncio.to_thread(server.start)
-        fleet.stop_posting()
+        await fleet.settle()
         await eventually(lambda: working.done() or fleet.accepted <= fleet.acked, seconds=120)
         assert not working.done(), working.exception()
         await _confirm_with_the_ledger(server, keys, fleet.history)
