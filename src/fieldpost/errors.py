@@ -7,6 +7,8 @@
     │   ├── InvalidRequestError
     │   │   └── UnknownModelError
     │   ├── RequestTooLargeError
+    │   ├── UnsupportedMediaTypeError
+    │   ├── NotAcceptableError
     │   ├── UnauthenticatedError
     │   ├── ForbiddenError
     │   │   └── DeviceDisabledError
@@ -74,6 +76,14 @@ class UnknownModelError(InvalidRequestError):
 
 class RequestTooLargeError(RejectedError):
     """The request is larger than allowed."""
+
+
+class UnsupportedMediaTypeError(RejectedError):
+    """The body is of a type that is not understood here."""
+
+
+class NotAcceptableError(RejectedError):
+    """None of the types that are asked for can be sent."""
 
 
 class UnauthenticatedError(RejectedError):

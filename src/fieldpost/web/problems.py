@@ -4,14 +4,14 @@ Source: RFC 9457 (problem details), RFC 9110 (status codes).
 """
 
 import math
+from collections.abc import Sequence
 
 import msgspec
 
 from fieldpost import errors
 from fieldpost.messages.problems import problem, problem_type
 from fieldpost.messages.responses import Problem
-
-__all__ = ["STATUS", "invalid_body", "problem", "problem_of", "problem_type", "retry_after_seconds"]
+from fieldpost.web.operations import Reply
 
 #: The most specific class that stands here decides.
 STATUS: dict[type[errors.FieldpostError], int] = {
@@ -22,6 +22,8 @@ STATUS: dict[type[errors.FieldpostError], int] = {
     errors.ConflictError: 409,
     errors.StateConflictError: 409,
     errors.RequestTooLargeError: 413,
+    errors.NotAcceptableError: 406,
+    errors.UnsupportedMediaTypeError: 415,
     errors.InvalidRequestError: 422,
     errors.RejectedError: 400,
     errors.BackendTimeoutError: 504,
@@ -65,6 +67,54 @@ def invalid_body(error: msgspec.MsgspecError) -> errors.RejectedError:
         member = path.rstrip("`").removeprefix("$").lstrip(".")
         return errors.InvalidRequestError(str(error), errors=(member,) if member else (message,))
     return errors.MalformedRequestError(str(error))
+
+
+def error_reply(error: Exception, *, instance: str = "") -> Reply:
+    """The reply for an error, with the headers that its status asks for."""
+    document = problem_of(error, instance=instance)
+    return problem_reply(document, headers=_headers(error))
+
+
+def problem_reply(document: Problem, *, headers: Sequence[tuple[bytes, bytes]] = ()) -> Reply:
+    """A problem document as a reply."""
+    return Reply(
+        status=document.status,
+        body=msgspec.json.encode(document),
+        headers=headers,
+        content_type=b"application/problem+json",
+    )
+
+
+def openai_error_reply(error: Exception, *, instance: str = "") -> Reply:
+    """The reply for an error in the shape that OpenAI's clients read."""
+    document = problem_of(error, instance=instance)
+    status = 404 if isinstance(error, errors.UnknownModelError) else document.status
+    return Reply(status=status, body=msgspec.json.encode(openai_error(document)), headers=_headers(error))
+
+
+def openai_error(document: Problem) -> dict[str, object]:
+    """A problem in OpenAI's words."""
+    kind = "invalid_request_error" if document.status < 500 else "server_error"
+    slug = document.type.rpartition(":")[2]
+    code = {"unknown-model": "model_not_found", "unauthenticated": "invalid_api_key"}.get(slug, slug.replace("-", "_"))
+    param = document.errors[0] if document.errors else None
+    message = f"{document.title} {document.detail}".strip()
+    return {"error": {"message": message, "type": kind, "code": code, "param": param}}
+
+
+def unsupported_media_type(media_type: str) -> errors.RejectedError:
+    """Bodies are JSON."""
+    return errors.UnsupportedMediaTypeError(f"{media_type[:100]!r}; send application/json")
+
+
+def _headers(error: Exception) -> list[tuple[bytes, bytes]]:
+    headers: list[tuple[bytes, bytes]] = []
+    seconds = retry_after_seconds(error)
+    if seconds is not None:
+        headers.append((b"retry-after", b"%d" % seconds))
+    if isinstance(error, errors.UnauthenticatedError):
+        headers.append((b"www-authenticate", b'Bearer realm="fieldpost"'))
+    return headers
 
 
 def _slug(cls: type[errors.FieldpostError]) -> str:

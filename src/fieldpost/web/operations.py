@@ -1,0 +1,125 @@
+"""One HTTP operation as data: what makes its route is also what describes it in the OpenAPI document."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any
+from urllib.parse import parse_qsl
+from uuid import UUID
+
+import msgspec
+
+from fieldpost.errors import InvalidRequestError, NotFoundError
+from fieldpost.messages.devices import Credential
+
+
+class Caller(StrEnum):
+    """Whose key an operation needs."""
+
+    DEVICE = "device"
+    OPERATOR = "operator"
+    ANYONE = "anyone"
+
+
+class Call:
+    """One call of an operation: who calls, with what."""
+
+    __slots__ = ("_query", "body", "device", "scope")
+
+    def __init__(self, scope: Mapping[str, Any], *, device: Credential | None, body: Any) -> None:
+        self.scope = scope
+        self._query: dict[str, str] | None = None
+        self.device: Credential = device  # type: ignore[assignment]
+        self.body = body
+
+    def header(self, name: bytes) -> str | None:
+        """A header by its lower-case name; several of one name are joined by commas."""
+        return header(self.scope, name)
+
+    def query(self, name: str) -> str | None:
+        """A query parameter, the last one of that name."""
+        if self._query is None:
+            self._query = dict(parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True))
+        return self._query.get(name)
+
+    def path(self, name: str) -> str:
+        """A piece of the path."""
+        return str(self.scope["path_params"][name])
+
+    def request_id(self) -> UUID:
+        """The id in the path.
+
+        Raises:
+            NotFoundError: what stands there is not an id, so nothing has it.
+        """
+        text = self.path("id")
+        try:
+            return UUID(text)
+        except ValueError:
+            raise NotFoundError(f"there is no request {text[:64]!r}") from None
+
+    def number(self, name: str, *, default: int, lowest: int, highest: int) -> int:
+        """A whole number among the query parameters.
+
+        Raises:
+            InvalidRequestError: not a number, or out of bounds.
+        """
+        text = self.query(name)
+        if text is None:
+            return default
+        if not text.isascii() or not text.isdigit() or len(text) > 19 or not lowest <= int(text) <= highest:
+            raise InvalidRequestError(f"{name} must be a whole number from {lowest} to {highest}", errors=(name,))
+        return int(text)
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """What is sent back: a body, or a stream of pieces."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    content_type: bytes = b"application/json"
+    stream: AsyncIterator[bytes] | None = None
+    #: Runs once everything has been sent and the caller was still there.
+    on_sent: Callable[[], Awaitable[object]] | None = None
+
+
+Handler = Callable[[Call], Awaitable[Reply]]
+
+
+class Parameter(msgspec.Struct, frozen=True, kw_only=True):
+    """A query or header parameter; `schema` is JSON Schema."""
+
+    name: str
+    schema: Mapping[str, Any]
+    description: str
+    place: str = "query"
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """An HTTP operation and its handler."""
+
+    method: str
+    path: str
+    summary: str
+    handler: Handler
+    caller: Caller
+    #: Type of the JSON body, None for none.
+    body: Any = None
+    #: Turns the body's bytes into `Call.body`; by default msgspec by `body`.
+    decode: Callable[[bytes], Any] | None = None
+    parameters: Sequence[Parameter] = ()
+    #: Successful answers: status to (description, type or None, content type).
+    answers: Mapping[int, tuple[str, Any, str]] = {}
+    #: Statuses of the problems that can occur beside those that go with caller and body.
+    problems: Sequence[int] = ()
+    #: Whether the call may take long, so that a caller who leaves ends it.
+    waits: bool = False
+    #: Shape of errors: problem documents, or what OpenAI's clients expect.
+    openai_errors: bool = False
+    tag: str = "requests"
+
+
+def header(scope: Mapping[str, Any], name: bytes) -> str | None:
+    """A request header by its lower-case name."""
+    found = [value for key, value in scope["headers"] if key == name]
+    return b", ".join(found).decode("latin-1") if found else None

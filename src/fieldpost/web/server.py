@@ -1,0 +1,83 @@
+"""Serves an ASGI application with uvicorn, as a task that can be cancelled; signals are the supervisor's."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+
+import uvicorn
+
+from fieldpost.errors import ConfigError
+from fieldpost.messages.requests import MAX_BODY_BYTES
+from fieldpost.web.application import Application
+
+_BACKLOG = 2048
+_KEEP_ALIVE_SECONDS = 65
+#: A stopping server waits this long for replies under way.
+_GRACE_SECONDS = 3
+
+
+async def serve(application: Application, *, host: str, port: int, on_listening: Callable[[int], None]) -> None:
+    """Serves until cancelled, then lets replies under way end.
+
+    Raises:
+        ConfigError: host and port cannot be listened on.
+    """
+    listener = _listen(host, port)
+    server = _Server(
+        uvicorn.Config(
+            application,  # type: ignore[arg-type]
+            loop="none",
+            http="httptools",
+            ws="websockets-sansio",
+            ws_max_size=MAX_BODY_BYTES,
+            ws_per_message_deflate=False,
+            ws_ping_interval=20.0,
+            ws_ping_timeout=20.0,
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            backlog=_BACKLOG,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        ),
+        on_started=lambda: on_listening(listener.getsockname()[1]),
+    )
+    with contextlib.closing(listener):
+        async with asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(server.serve(sockets=[listener]))
+            try:
+                await asyncio.shield(serving)
+            finally:
+                server.should_exit = True
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals alone, and tells when it listens."""
+
+    def __init__(self, config: uvicorn.Config, *, on_started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_started = on_started
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the supervisor's."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts listening."""
+        await super().startup(sockets)
+        self._on_started()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+    listener.setblocking(False)
+    return listener
