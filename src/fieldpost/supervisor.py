@@ -17,8 +17,8 @@ import msgspec
 from fieldpost.clock import Clock, SystemClock
 from fieldpost.observability import Metrics, get_logger
 from fieldpost.ports.backends import Backends
-from fieldpost.roles.gateway import Gateway
-from fieldpost.roles.hub import Hub
+from fieldpost.roles.gateway.gateway import Gateway
+from fieldpost.roles.hub.hub import Hub
 from fieldpost.roles.processor import Processor
 from fieldpost.roles.watcher import Watcher
 from fieldpost.roles.worker import Worker

@@ -32,11 +32,11 @@ class Answers:
         self._clock = clock
         self._intake = intake
         self._mailbox = mailbox
-        self._is_draining = False
+        self.is_draining = False
 
     def drain(self) -> None:
         """Waiting calls end soon, without an answer."""
-        self._is_draining = True
+        self.is_draining = True
 
     async def status(self, device_id: int, request_id: UUID) -> RequestStatus:
         """Where a request stands.
@@ -115,7 +115,7 @@ class Answers:
                     for event in events or ():
                         if isinstance(event, ResponseReady) and event.request_id == request_id:
                             return event.body or await self._final(device_id, request_id)
-                    if self._is_draining:
+                    if self.is_draining:
                         return None
                     if (not events or any(map(_is_end, events))) and (
                         body := await self._final(device_id, request_id)
@@ -131,7 +131,7 @@ class Answers:
             while True:
                 responses = await self.undelivered(device_id, after=None, limit=limit)
                 remaining = deadline - self._clock.monotonic()
-                if responses or remaining <= 0 or self._is_draining:
+                if responses or remaining <= 0 or self.is_draining:
                     return responses
                 await within(listener.receive(), min(remaining, _RECHECK_SECONDS))
 

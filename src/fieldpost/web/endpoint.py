@@ -1,7 +1,7 @@
 """Serves one operation: authenticates, reads the body within its bound, calls the handler, sends what came of it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -39,7 +39,7 @@ class Endpoint:
                 await self._answer_while_there(call, receive, send)
                 return
             reply = await self._operation.handler(call)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 one table turns it into a reply
             reply = self._failed(error, scope)
         await send_reply(send, reply)
 
@@ -76,7 +76,7 @@ class Endpoint:
     async def _answer(self, call: Call, send: Send, gone: "asyncio.Task[None]") -> None:
         try:
             reply = await self._operation.handler(call)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 one table turns it into a reply
             reply = self._failed(error, call.scope)
         await send_reply(send, reply)
         if reply.on_sent is not None and not gone.done():
@@ -86,9 +86,9 @@ class Endpoint:
                 # The answer stays undelivered and comes again.
                 log.warning("acknowledgement_failed", error=repr(error))
 
-    def _failed(self, error: Exception, scope: Scope) -> Reply:
+    def _failed(self, error: Exception, scope: Mapping[str, Any]) -> Reply:
         if not isinstance(error, FieldpostError):
-            log.exception("request_failed", path=scope["path"])
+            log.error("request_failed", path=scope["path"], exc_info=error)
         return self._to_reply(error, instance=scope["path"])
 
 

@@ -26,7 +26,7 @@ async def serve(application: Application, *, host: str, port: int, on_listening:
     listener = _listen(host, port)
     server = _Server(
         uvicorn.Config(
-            application,  # type: ignore[arg-type]
+            application,
             loop="none",
             http="httptools",
             ws="websockets-sansio",

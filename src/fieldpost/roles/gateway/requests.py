@@ -1,0 +1,272 @@
+"""`/v1/requests`: post, look up, list, cancel, acknowledge, follow."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from fieldpost.clock import Clock
+from fieldpost.errors import InvalidRequestError, StateConflictError
+from fieldpost.messages.cursors import read_cursor, write_cursor
+from fieldpost.messages.events import Event, ResponseChunk, ResponseReady, StateChanged
+from fieldpost.messages.requests import Channel, RequestBody, RequestState, RequestStatus
+from fieldpost.messages.responses import Response
+from fieldpost.services.answers import Answers
+from fieldpost.services.intake import Intake
+from fieldpost.services.mailbox import Mailbox
+from fieldpost.services.waiting import within
+from fieldpost.settings import ServerSettings
+from fieldpost.web import sse
+from fieldpost.web.operations import Call, Caller, Operation, Parameter, Reply
+from fieldpost.web.preferences import wait_seconds
+
+encode = msgspec.json.Encoder().encode
+
+_ID = Parameter(name="id", schema={"type": "string", "format": "uuid"}, description="The request's id", place="path")
+_KEY = Parameter(
+    name="Idempotency-Key",
+    schema={"type": "string", "minLength": 1, "maxLength": 255},
+    description="The same key again is the same request",
+    place="header",
+)
+_PREFER = Parameter(
+    name="Prefer",
+    schema={"type": "string", "examples": ["wait=10"]},
+    description="`wait=N`: wait up to N seconds for the response",
+    place="header",
+)
+
+
+class AcceptedBody(msgspec.Struct, frozen=True, kw_only=True):
+    """What `202` says."""
+
+    id: UUID
+    status: RequestState
+
+
+class StatusPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of requests, newest first."""
+
+    requests: Sequence[RequestStatus]
+    next: str | None
+
+
+class AcknowledgedBody(msgspec.Struct, frozen=True, kw_only=True):
+    """What is acknowledged now."""
+
+    acknowledged: Sequence[UUID]
+
+
+class RequestOperations:
+    """The operations and their handlers."""
+
+    def __init__(
+        self, *, settings: ServerSettings, clock: Clock, intake: Intake, answers: Answers, mailbox: Mailbox
+    ) -> None:
+        self._max_wait_seconds = settings.max_wait_seconds
+        self._clock = clock
+        self._intake = intake
+        self._answers = answers
+        self._mailbox = mailbox
+
+    def operations(self) -> list[Operation]:
+        """All of them; the most used first."""
+        device: dict[str, Any] = {"caller": Caller.DEVICE, "path": "/v1/requests"}
+        one: dict[str, Any] = {"caller": Caller.DEVICE, "path": "/v1/requests/{id}", "parameters": [_ID]}
+        return [
+            Operation(
+                **device,
+                method="POST",
+                summary="Posts a request",
+                handler=self._post,
+                body=RequestBody,
+                parameters=[_KEY, _PREFER],
+                answers={
+                    202: ("It is safe on disk", AcceptedBody, "application/json"),
+                    200: ("With `Prefer: wait`: the response", Response, "application/json"),
+                },
+                problems=(409, 503, 504, 507),
+                waits=False,
+            ),
+            Operation(
+                **device,
+                method="GET",
+                summary="Lists requests, newest first",
+                handler=self._list,
+                parameters=[
+                    Parameter(
+                        name="status",
+                        schema={"type": "string", "enum": [state.value for state in RequestState]},
+                        description="Only requests in this state",
+                    ),
+                    Parameter(name="after", schema={"type": "string"}, description="`next` of the page before"),
+                    Parameter(
+                        name="limit",
+                        schema={"type": "integer", "minimum": 1, "maximum": 200, "default": 50},
+                        description="Requests on a page",
+                    ),
+                ],
+                answers={200: ("A page", StatusPage, "application/json")},
+                problems=(422, 503),
+            ),
+            Operation(
+                **one,
+                method="GET",
+                summary="Tells where a request stands",
+                handler=self._get,
+                answers={200: ("The status", RequestStatus, "application/json")},
+                problems=(404, 503),
+            ),
+            Operation(
+                **one,
+                method="DELETE",
+                summary="Cancels a request",
+                handler=self._cancel,
+                answers={
+                    200: ("It is cancelled", RequestStatus, "application/json"),
+                    202: ("It is cancelled as soon as it is recorded", AcceptedBody, "application/json"),
+                },
+                problems=(404, 409, 503, 507),
+            ),
+            Operation(
+                caller=Caller.DEVICE,
+                path="/v1/requests/{id}/ack",
+                parameters=[_ID],
+                method="POST",
+                summary="Acknowledges an answer: it is not brought again",
+                handler=self._acknowledge,
+                answers={200: ("Acknowledged", AcknowledgedBody, "application/json")},
+                problems=(404, 409, 503, 507),
+            ),
+            Operation(
+                caller=Caller.DEVICE,
+                path="/v1/requests/{id}/events",
+                parameters=[_ID],
+                method="GET",
+                summary="Follows a request until its answer",
+                handler=self._events,
+                answers={200: ("`status`, `chunk` and `response` events", None, "text/event-stream")},
+                problems=(404, 503),
+                waits=True,
+            ),
+        ]
+
+    def waiting_post(self) -> Operation:
+        """Posting with `Prefer: wait`, which takes longer and ends when the caller leaves; not a route of its own."""
+        return msgspec.structs.replace(self.operations()[0], handler=self._post_and_wait, waits=True)
+
+    async def _post(self, call: Call) -> Reply:
+        accepted = await self._intake.accept(
+            call.device, call.body, channel=Channel.HTTP, idempotency_key=_idempotency_key(call)
+        )
+        return _accepted(accepted.request_id)
+
+    async def _post_and_wait(self, call: Call) -> Reply:
+        seconds = wait_seconds(call.header(b"prefer"), cap=self._max_wait_seconds)
+        accepted = await self._intake.accept(
+            call.device, call.body, channel=Channel.HTTP, idempotency_key=_idempotency_key(call)
+        )
+        request_id, device_id = accepted.request_id, call.device.device_id
+        if seconds is None:
+            return _accepted(request_id)
+        applied = (b"preference-applied", b"wait=%d" % int(seconds))
+        body = await self._answers.wait(device_id, request_id, timeout_seconds=seconds)
+        if body is None:
+            return _accepted(request_id, applied)
+        return Reply(
+            body=body,
+            headers=[(b"location", b"/v1/requests/%s" % str(request_id).encode()), applied],
+            on_sent=lambda: self._answers.acknowledge(device_id, [request_id]),
+        )
+
+    async def _list(self, call: Call) -> Reply:
+        text, after = call.query("status"), call.query("after")
+        try:
+            state = None if text is None else RequestState(text)
+        except ValueError:
+            raise InvalidRequestError("status is not one of the states", errors=("status",)) from None
+        limit = call.number("limit", default=50, lowest=1, highest=200)
+        page = await self._answers.page(
+            call.device.device_id,
+            state=state,
+            before=None if after is None else read_cursor(after),
+            limit=limit,
+        )
+        following = write_cursor(page[-1].accepted_at, page[-1].id) if len(page) == limit else None
+        return Reply(body=encode(StatusPage(requests=page, next=following)))
+
+    async def _get(self, call: Call) -> Reply:
+        return Reply(body=encode(await self._answers.status(call.device.device_id, call.request_id())))
+
+    async def _cancel(self, call: Call) -> Reply:
+        request_id = call.request_id()
+        status = await self._answers.cancel(call.device.device_id, request_id)
+        if status is None:
+            return Reply(status=202, body=encode(AcceptedBody(id=request_id, status=RequestState.CANCELLED)))
+        return Reply(body=encode(status))
+
+    async def _acknowledge(self, call: Call) -> Reply:
+        request_id, device_id = call.request_id(), call.device.device_id
+        acknowledged = await self._answers.acknowledge(device_id, [request_id])
+        if not acknowledged:
+            status = await self._answers.status(device_id, request_id)
+            if not status.status.is_final:
+                raise StateConflictError("there is no answer yet")
+        return Reply(body=encode(AcknowledgedBody(acknowledged=tuple(acknowledged))))
+
+    async def _events(self, call: Call) -> Reply:
+        request_id, device_id = call.request_id(), call.device.device_id
+        await self._answers.status(device_id, request_id)
+        return Reply(content_type=sse.CONTENT_TYPE, headers=sse.HEADERS, stream=self._follow(device_id, request_id))
+
+    async def _follow(self, device_id: int, request_id: UUID) -> AsyncIterator[bytes]:
+        async with self._mailbox.listen(device_id) as listener:
+            status = await self._answers.status(device_id, request_id)
+            yield _status_event(request_id, status.status, status.attempts)
+            while not status.status.is_final:
+                events = await within(listener.receive(), sse.KEEP_ALIVE_SECONDS)
+                if self._answers.is_draining:
+                    return
+                for event in events or ():
+                    if isinstance(event, StateChanged | ResponseChunk) and event.request_id == request_id:
+                        yield _event(event)
+                if not events:
+                    yield sse.KEEP_ALIVE
+                if not events or any(_may_end(event, request_id) for event in events):
+                    status = await self._answers.status(device_id, request_id)
+            if status.response is not None:
+                yield sse.event("response", bytes(msgspec.Raw(status.response)))
+
+
+def _idempotency_key(call: Call) -> str | None:
+    key = call.header(b"idempotency-key")
+    if key is not None and not 1 <= len(key) <= 255:
+        raise InvalidRequestError("Idempotency-Key takes 1 to 255 characters", errors=("Idempotency-Key",))
+    return key
+
+
+def _accepted(request_id: UUID, *headers: tuple[bytes, bytes]) -> Reply:
+    text = str(request_id).encode()
+    return Reply(
+        status=202,
+        body=b'{"id":"%s","status":"queued"}' % text,
+        headers=((b"location", b"/v1/requests/" + text), *headers),
+    )
+
+
+def _may_end(event: Event, request_id: UUID) -> bool:
+    if isinstance(event, ResponseReady):
+        return event.request_id == request_id
+    return isinstance(event, StateChanged) and event.request_id == request_id and event.status.is_final
+
+
+def _event(event: StateChanged | ResponseChunk) -> bytes:
+    if isinstance(event, StateChanged):
+        return _status_event(event.request_id, event.status, event.attempt)
+    fields = {"request_id": event.request_id, "attempt": event.attempt, "index": event.index, "text": event.text}
+    return sse.event("chunk", encode(fields))
+
+
+def _status_event(request_id: UUID, status: RequestState, attempt: int) -> bytes:
+    return sse.event("status", encode({"request_id": request_id, "status": status, "attempt": attempt}))
