@@ -56,7 +56,7 @@ class Intake:
     def __init__(
         self, *, settings: Settings, backends: Backends, clock: Clock, source: random.Random, metrics: Metrics
     ) -> None:
-        self._default_model = settings.model.name or ("library" if not settings.model.url else "model")
+        self.default_model = settings.model.name or ("library" if not settings.model.url else "model")
         self._backends = backends
         self._clock = clock
         self._source = source
@@ -121,7 +121,7 @@ class Intake:
         key = _one_key(body.idempotency_key, outer_key)
         if (body.input.prompt is None) == (body.input.messages is None):
             raise InvalidRequestError("input needs exactly one of prompt and messages", errors=("input",))
-        model = body.model or self._default_model
+        model = body.model or self.default_model
         if model not in self._backends.models:
             raise UnknownModelError(f"there is no model {model!r}", errors=("model",))
         now = self._clock.now()
