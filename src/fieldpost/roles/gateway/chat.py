@@ -48,6 +48,7 @@ _decode = msgspec.json.Decoder(Response).decode
 #: How often the ledger is asked although nothing was heard.
 _RECHECK_SECONDS = 2.0
 _DONE = b"data: [DONE]\n\n"
+_CANCELLED = problem("cancelled", "The request was cancelled.", 409)
 _BROKEN_OFF = problem("stream-broken-off", "The answer broke off.", 502, detail="another attempt began; ask again")
 
 
@@ -185,42 +186,46 @@ class ChatOperations:
         yield state.chunk(Delta(role="assistant", content=""))
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                response: Response | None = None
-                while response is None:
-                    events = await within(listener.receive(), _RECHECK_SECONDS)
-                    for event in events or ():
-                        if isinstance(event, ResponseChunk) and event.request_id == state.request_id:
-                            if text := growing.take(event):
-                                yield state.chunk(Delta(content=text))
-                        elif _is_end(event, state.request_id):
-                            response = await self._response(device_id, state.request_id, event)
-                    if not events:
-                        response = await self._response(device_id, state.request_id, None)
-                    if self._answers.is_draining and response is None:
-                        raise DrainingError
-            if response.output is None:
-                yield _error_event(response.error or _BROKEN_OFF)
+                async for text in self._texts(device_id, listener, state, growing):
+                    yield state.chunk(Delta(content=text))
+            if state.output is None:
+                yield _error_event(state.error)
                 return
-            if rest := growing.finish(response.output.text):
+            if rest := growing.finish(state.output.text):
                 yield state.chunk(Delta(content=rest))
         except AttemptChangedError:
             yield _error_event(_BROKEN_OFF)
             return
-        except TimeoutError:
-            yield _error_event(problem_of(_too_late(state.request_id, is_draining=False)))
+        except (TimeoutError, FieldpostError) as error:
+            late = _too_late(state.request_id, is_draining=False)
+            yield _error_event(problem_of(error if isinstance(error, FieldpostError) else late))
             return
-        except FieldpostError as error:
-            yield _error_event(problem_of(error))
-            return
-        yield state.chunk(Delta(), finish_reason=response.output.finish_reason)
+        yield state.chunk(Delta(), finish_reason=state.output.finish_reason)
         if include_usage:
-            yield state.usage(response.output.usage or Usage())
+            yield state.usage(state.output.usage or Usage())
         state.is_whole = True
         yield _DONE
 
-    async def _response(self, device_id: int, request_id: UUID, event: object) -> Response | None:
-        if isinstance(event, ResponseReady) and event.body:
-            return _decode(event.body)
+    async def _texts(
+        self, device_id: int, listener: Listener, state: "_Stream", growing: Growing
+    ) -> AsyncIterator[str]:
+        """Pieces as they can be handed on, until the final response is known."""
+        while True:
+            events = await within(listener.receive(), _RECHECK_SECONDS)
+            is_over = not events
+            for event in events or ():
+                if isinstance(event, ResponseChunk) and event.request_id == state.request_id:
+                    if text := growing.take(event):
+                        yield text
+                is_over = is_over or _is_end(event, state.request_id)
+            if is_over and (response := await self._response(device_id, state.request_id)) is not None:
+                state.output = response.output
+                state.error = response.error or _CANCELLED
+                return
+            if self._answers.is_draining:
+                raise DrainingError(f"request {state.request_id} goes on; its answer waits for the device")
+
+    async def _response(self, device_id: int, request_id: UUID) -> Response | None:
         try:
             status = await self._answers.status(device_id, request_id)
         except NotFoundError:
@@ -234,6 +239,9 @@ class _Stream:
     def __init__(self, *, request_id: UUID, model: str, created: int) -> None:
         self.request_id = request_id
         self.is_whole = False
+        #: The end of it, once it is known.
+        self.output: Output | None = None
+        self.error: Problem = _CANCELLED
         self._fields: dict[str, Any] = {"id": f"chatcmpl-{request_id}", "model": model, "created": created}
 
     def chunk(self, delta: Delta, *, finish_reason: str | None = None) -> bytes:
@@ -257,9 +265,7 @@ def _completion(response: Response, output: Output) -> ChatCompletion:
 
 
 def _failure(response: Response) -> Reply:
-    document = response.error or problem(
-        "cancelled", "The request was cancelled.", 409, detail=f"request {response.request_id}"
-    )
+    document = response.error or _CANCELLED
     return Reply(status=document.status, body=encode(openai_error(document)))
 
 

@@ -18,14 +18,14 @@ class Outbox:
     async def put(self, frame: bytes) -> None:
         """Queues a frame, after waiting for room."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self._has_room)
+            await self._changed.wait_for(lambda: self.has_room)
             self._append(frame)
             self._changed.notify_all()
 
     async def put_if_room(self, frame: bytes) -> bool:
         """Queues a frame that may be left out."""
         async with self._changed:
-            if not self._has_room:
+            if not self.has_room:
                 return False
             self._append(frame)
             self._changed.notify_all()
@@ -46,7 +46,8 @@ class Outbox:
             await self._changed.wait_for(lambda: not self._frames)
 
     @property
-    def _has_room(self) -> bool:
+    def has_room(self) -> bool:
+        """Whether a frame can be queued without waiting."""
         return self._waiting_bytes < MAX_WAITING_BYTES
 
     def _append(self, frame: bytes) -> None:

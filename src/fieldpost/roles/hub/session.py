@@ -79,7 +79,7 @@ class Session:
 
     async def run(self) -> None:
         """Serves the accepted connection until it ends, and closes it."""
-        end = SessionEndedError(CLOSE_LEAVING, "")
+        end: SessionEndedError | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._write())
@@ -91,6 +91,9 @@ class Session:
         except* SessionEndedError as group:
             end = _first(group)
         except* (WebSocketDisconnect, RuntimeError, OSError):
+            # The connection broke off.
+            end = None
+        if end is None:
             return
         with contextlib.suppress(RuntimeError, OSError, TimeoutError):
             async with asyncio.timeout(SEND_SECONDS):
@@ -108,8 +111,10 @@ class Session:
         self.end(CLOSE_LEAVING, "draining")
 
     async def push(self, request_id: UUID, body: bytes) -> None:
-        """Sends an answer, unless this session has sent it before or has enough on its way."""
-        if self.window.admit(request_id):
+        """Sends an answer, unless this session has sent it before or has enough on its way. Never waits for the peer."""
+        if not self._outbox.has_room:
+            self.window.has_turned_away = True
+        elif self.window.admit(request_id):
             await self._outbox.put(b'{"type":"ResponseReady","response":' + body + b"}")
 
     # What the device sends
@@ -162,7 +167,7 @@ class Session:
                 channel=Channel.WEBSOCKET,
                 idempotency_key=frame.body.idempotency_key or frame.ref,
             )
-        except Exception as error:  # noqa: BLE001 one table turns it into a frame
+        except Exception as error:
             if not isinstance(error, FieldpostError):
                 log.error("request_failed", device_id=self.device.device_id, exc_info=error)
             await self._reject(error, frame.ref)
