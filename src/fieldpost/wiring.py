@@ -34,7 +34,7 @@ async def open_backends(settings: Settings, clock: Clock) -> AsyncIterator[Backe
     """
     from fieldpost.backends.local_folder import LocalFolders
     from fieldpost.backends.memory import memory_shared
-    from fieldpost.backends.models.library import DocumentLibrary
+    from fieldpost.backends.models.library.library import DocumentLibrary
     from fieldpost.backends.sqlite.opening import lock_directory, open_database
 
     directory = Path(settings.data.directory)
@@ -68,7 +68,7 @@ def operator_key_file(settings: Settings) -> Path:
 
 
 def _models(settings: Settings, library: Library) -> Mapping[str, Model]:
-    from fieldpost.backends.models.library import LibraryModel
+    from fieldpost.backends.models.library.model import LibraryModel
 
     models: dict[str, Model] = {"library": LibraryModel(library, passages=settings.library.passages)}
     if settings.model.url:

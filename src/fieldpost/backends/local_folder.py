@@ -70,7 +70,7 @@ class LocalFolders:
 
     def _scan(self, limit: int) -> list[Drop]:
         with _directory(self._root / _REQUESTS) as requests:
-            names = sorted((name for name in os.listdir(requests) if _is_device_id(name)), key=int)
+            names = sorted(filter(_is_device_id, os.listdir(requests)), key=int)  # noqa: PTH208 by descriptor
         lines = [self._drops(int(name), limit) for name in names]
         turns = (line[turn] for turn in range(max(map(len, lines), default=0)) for line in lines if turn < len(line))
         return list(islice(turns, limit))

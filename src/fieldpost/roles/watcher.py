@@ -122,6 +122,8 @@ class Watcher:
 
     async def _read(self, drop: Drop) -> tuple[RequestBody, str]:
         kind = kind_of(drop.name)
+        if not drop.name.isprintable():
+            raise InvalidRequestError("the file's name is not printable UTF-8")
         if not drop.is_regular:
             raise InvalidRequestError("not a regular file")
         if kind is DropKind.UNKNOWN:
@@ -133,7 +135,7 @@ class Watcher:
         return body, body.idempotency_key or _key(drop, content)
 
     async def _reject(self, drop: Drop, error: FieldpostError) -> None:
-        log.info("drop_rejected", device_id=drop.device_id, name=drop.name, reason=error.detail or error.title)
+        log.info("drop_rejected", device_id=drop.device_id, name=ascii(drop.name), reason=error.detail or error.title)
         await self._folders.reject(drop, reason=_encode(problem_of(error)))
 
     async def _move_recorded(self) -> None:

@@ -1,18 +1,24 @@
-"""The ASGI application of a process: its roles' routes, health, readiness, metrics, and problem documents for the rest."""
+"""The ASGI application of a process: its roles' routes, what every process tells, and problem documents for the rest."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
-from starlette.routing import BaseRoute, Route, Router
+from starlette.routing import BaseRoute, Router
 
-from fieldpost.errors import FieldpostError
+from fieldpost.errors import FieldpostError, OverloadedError
 from fieldpost.messages.problems import problem
 from fieldpost.observability import Metrics, get_logger
-from fieldpost.web.endpoint import Receive, Scope, Send, send_reply
-from fieldpost.web.operations import Reply
+from fieldpost.web import openapi, probes
+from fieldpost.web.bodies import Receive, Scope
+from fieldpost.web.operations import Call, Caller, Operation, Reply
 from fieldpost.web.problems import error_reply, problem_reply
+from fieldpost.web.routing import OperationRoute, routes_of
+from fieldpost.web.sending import Send, send_reply
+
+#: Calls in hand at once, those that wait included.
+_MAX_IN_HAND = 10_000
 
 log = get_logger()
 
@@ -22,22 +28,32 @@ class Application:
 
     def __init__(self, routes: Sequence[BaseRoute]) -> None:
         self._router = Router(routes, redirect_slashes=False)
+        self._in_hand = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Starlette's router raises for 404 and 405 when it sits in an application, and answers in plain text when not.
         scope["app"] = self
         if scope["type"] != "http":
-            await self._router(scope, receive, send)  # type: ignore[arg-type]
-            return
+            await self._router(scope, receive, send)
+        elif self._in_hand >= _MAX_IN_HAND:
+            await send_reply(send, error_reply(OverloadedError(), instance=scope["path"]))
+        else:
+            self._in_hand += 1
+            try:
+                await self._answer(scope, receive, send)
+            finally:
+                self._in_hand -= 1
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_started = False
 
-        async def send_and_note(message: dict[str, object]) -> None:
+        async def send_and_note(message: Any) -> None:
             nonlocal is_started
             is_started = True
             await send(message)
 
         try:
-            await self._router(scope, receive, send_and_note)  # type: ignore[arg-type]
+            await self._router(scope, receive, send_and_note)
         except HTTPException as error:
             await send_reply(send, _http_problem(error, scope["path"]))
         except Exception as error:
@@ -48,41 +64,37 @@ class Application:
             await send_reply(send, error_reply(error, instance=scope["path"]))
 
 
-def build(routes: Sequence[BaseRoute], *, metrics: Metrics, ready: Callable[[], Sequence[str]]) -> Application:
+def build(
+    routes: Sequence[BaseRoute],
+    *,
+    metrics: Metrics,
+    ready: Callable[[], Sequence[str]],
+    refinements: Mapping[str, Any] | None = None,
+) -> Application:
     """The application.
 
     Args:
         ready: the reasons why this process cannot serve; none when it can.
+        refinements: what the OpenAPI document says of types beyond what the types say; by default what the routes say.
     """
-
-    async def health(_scope: Scope, _receive: Receive, send: Send) -> None:
-        await send_reply(send, Reply(body=b'{"status":"alive"}'))
-
-    async def readiness(_scope: Scope, _receive: Receive, send: Send) -> None:
-        reasons = list(ready())
-        body = msgspec.json.encode({"ready": not reasons, "reasons": reasons})
-        await send_reply(send, Reply(status=503 if reasons else 200, body=body))
-
-    async def numbers(_scope: Scope, _receive: Receive, send: Send) -> None:
-        body = generate_latest(metrics.registry)
-        await send_reply(send, Reply(body=body, content_type=CONTENT_TYPE_LATEST.encode()))
-
-    own = [
-        Route("/health", _Plain(health), methods=["GET"]),
-        Route("/ready", _Plain(readiness), methods=["GET"]),
-        Route("/metrics", _Plain(numbers), methods=["GET"]),
-    ]
-    return Application([*routes, *own])
+    every = [*routes, *routes_of(probes.operations(metrics, ready), None)]
+    operations = [operation for route in every if isinstance(route, OperationRoute) for operation in route.operations]
+    document = openapi.document(operations, refinements=refinements or {})
+    return Application([*every, *routes_of([_document_operation(msgspec.json.encode(document))], None)])
 
 
-class _Plain:
-    """An ASGI application that Starlette does not take for a request handler."""
+def _document_operation(encoded: bytes) -> Operation:
+    async def describe(_call: Call) -> Reply:
+        return Reply(body=encoded)
 
-    def __init__(self, application: Callable[..., object]) -> None:
-        self._application = application
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._application(scope, receive, send)  # type: ignore[misc]
+    return Operation(
+        method="GET",
+        path="/openapi.json",
+        summary="Describes all of this",
+        handler=describe,
+        caller=Caller.ANYONE,
+        is_documented=False,
+    )
 
 
 def _http_problem(error: HTTPException, path: str) -> Reply:

@@ -1,41 +1,38 @@
-"""Serves one operation: authenticates, reads the body within its bound, calls the handler, sends what came of it."""
+"""Serves one operation: authenticates, reads the body, calls the handler, sends what came of it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import aclosing
 from typing import Any
 
 import msgspec
 
-from fieldpost.errors import FieldpostError, InvalidRequestError, RequestTooLargeError
+from fieldpost.errors import FieldpostError, InvalidRequestError, MalformedRequestError
 from fieldpost.messages.devices import Credential
-from fieldpost.messages.requests import MAX_BODY_BYTES
 from fieldpost.observability import get_logger
 from fieldpost.services.credentials import Credentials
-from fieldpost.web.operations import Call, Caller, Operation, Reply, header
-from fieldpost.web.problems import error_reply, invalid_body, openai_error_reply, unsupported_media_type
-
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+from fieldpost.web.bodies import Bodies, Receive, Scope, check_content_type
+from fieldpost.web.operations import Call, Caller, Operation, Reply, Waits, header
+from fieldpost.web.problems import error_reply, invalid_body, openai_error_reply
+from fieldpost.web.sending import Send, send_reply
 
 log = get_logger()
 
 
 class Endpoint:
-    """An ASGI application for one operation."""
+    """An ASGI application for one operation; `credentials` may be missing where anyone may call."""
 
-    def __init__(self, operation: Operation, credentials: Credentials) -> None:
+    def __init__(self, operation: Operation, credentials: Credentials | None, bodies: Bodies) -> None:
         self._operation = operation
         self._credentials = credentials
-        decoder = None if operation.body is None else msgspec.json.Decoder(operation.body).decode
-        self._decode: Callable[[bytes], Any] | None = operation.decode or decoder
+        self._bodies = bodies
+        self._decode = operation.decode
+        if operation.decode is None and operation.body is not None:
+            self._decode = msgspec.json.Decoder(operation.body).decode
         self._to_reply = openai_error_reply if operation.openai_errors else error_reply
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             call = await self._call(scope, receive)
-            if self._operation.waits:
+            if self._waits(call):
                 await self._answer_while_there(call, receive, send)
                 return
             reply = await self._operation.handler(call)
@@ -44,25 +41,38 @@ class Endpoint:
         await send_reply(send, reply)
 
     async def _call(self, scope: Scope, receive: Receive) -> Call:
-        device: Credential | None = None
-        match self._operation.caller:
-            case Caller.DEVICE:
-                device = self._credentials.authenticate(header(scope, b"authorization"))
-            case Caller.OPERATOR:
-                self._credentials.authenticate_operator(header(scope, b"authorization"))
-            case Caller.ANYONE:
-                pass
+        device = self._authenticate(scope)
         body = None
         if self._decode is not None:
             check_content_type(scope)
-            raw = await read_body(scope, receive)
-            try:
-                body = self._decode(raw)
-            except msgspec.MsgspecError as error:
-                raise invalid_body(error) from error
-            except UnicodeDecodeError as error:
-                raise InvalidRequestError(f"text that is not UTF-8: {error.reason}") from error
+            body = self._read(await self._bodies.read(scope, receive))
         return Call(scope, device=device, body=body)
+
+    def _authenticate(self, scope: Scope) -> Credential | None:
+        if self._operation.caller is Caller.ANYONE:
+            return None
+        assert self._credentials is not None
+        authorization = header(scope, b"authorization")
+        if self._operation.caller is Caller.DEVICE:
+            return self._credentials.authenticate(authorization)
+        self._credentials.authenticate_operator(authorization)
+        return None
+
+    def _read(self, raw: bytes) -> Any:
+        assert self._decode is not None
+        try:
+            return self._decode(raw)
+        except msgspec.MsgspecError as error:
+            raise invalid_body(error) from error
+        except UnicodeDecodeError as error:
+            raise InvalidRequestError(f"text that is not UTF-8: {error.reason}") from error
+        except RecursionError:
+            raise MalformedRequestError("the body is nested too deeply") from None
+
+    def _waits(self, call: Call) -> bool:
+        if self._operation.waits is Waits.PREFERRED:
+            return call.header(b"prefer") is not None
+        return self._operation.waits is Waits.ALWAYS
 
     async def _answer_while_there(self, call: Call, receive: Receive, send: Send) -> None:
         """Answers, unless the caller leaves first: then the work for it ends, and nothing counts as delivered."""
@@ -70,6 +80,9 @@ class Endpoint:
             gone = tasks.create_task(_until_gone(receive))
             answering = tasks.create_task(self._answer(call, send, gone))
             await asyncio.wait([gone, answering], return_when=asyncio.FIRST_COMPLETED)
+            if call.is_sent:
+                # What follows the last byte (the acknowledgement) is not ended by a caller who leaves.
+                await asyncio.wait([answering])
             gone.cancel()
             answering.cancel()
 
@@ -78,71 +91,23 @@ class Endpoint:
             reply = await self._operation.handler(call)
         except Exception as error:  # noqa: BLE001 one table turns it into a reply
             reply = self._failed(error, call.scope)
-        await send_reply(send, reply)
-        if reply.on_sent is not None and not gone.done():
+        try:
+            await send_reply(send, reply)
+        except TimeoutError:
+            log.info("caller_stalled", path=call.scope["path"])
+            return
+        call.is_sent = not gone.done()
+        if reply.on_sent is not None and call.is_sent:
             try:
                 await reply.on_sent()
             except FieldpostError as error:
                 # The answer stays undelivered and comes again.
                 log.warning("acknowledgement_failed", error=repr(error))
 
-    def _failed(self, error: Exception, scope: Mapping[str, Any]) -> Reply:
+    def _failed(self, error: Exception, scope: Scope) -> Reply:
         if not isinstance(error, FieldpostError):
             log.error("request_failed", path=scope["path"], exc_info=error)
         return self._to_reply(error, instance=scope["path"])
-
-
-async def send_reply(send: Send, reply: Reply) -> None:
-    """Sends a reply whole."""
-    headers = [(b"content-type", reply.content_type), *reply.headers]
-    if reply.stream is None:
-        headers.append((b"content-length", b"%d" % len(reply.body)))
-        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        await send({"type": "http.response.body", "body": reply.body})
-        return
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    async with aclosing(reply.stream) as pieces:  # type: ignore[type-var]
-        async for piece in pieces:
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
-
-
-async def read_body(scope: Scope, receive: Receive) -> bytes:
-    """The whole body.
-
-    Raises:
-        RequestTooLargeError: more than 1 MiB, whether it was announced or not.
-    """
-    announced = header(scope, b"content-length")
-    if announced is not None and announced.isdigit() and int(announced) > MAX_BODY_BYTES:
-        raise RequestTooLargeError(f"{announced} bytes; {MAX_BODY_BYTES} at most")
-    message = await receive()
-    if not message.get("more_body", False):
-        return bytes(message.get("body", b""))
-    pieces = [message.get("body", b"")]
-    size_bytes = len(pieces[0])
-    while message.get("more_body", False):
-        message = await receive()
-        piece = message.get("body", b"")
-        size_bytes += len(piece)
-        if size_bytes > MAX_BODY_BYTES:
-            raise RequestTooLargeError(f"more than {MAX_BODY_BYTES} bytes")
-        pieces.append(piece)
-    return b"".join(pieces)
-
-
-def check_content_type(scope: Scope) -> None:
-    """JSON by any of its names, or nothing said.
-
-    Raises:
-        UnsupportedMediaTypeError: something else.
-    """
-    said = header(scope, b"content-type")
-    if said is None or said == "application/json":
-        return
-    media_type = said.partition(";")[0].strip().lower()
-    if media_type != "application/json" and not media_type.endswith("+json"):
-        raise unsupported_media_type(media_type)
 
 
 async def _until_gone(receive: Receive) -> None:

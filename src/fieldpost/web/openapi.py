@@ -1,6 +1,12 @@
-"""The OpenAPI 3.1 document, made from the same operations as the routes."""
+"""The OpenAPI 3.1 document, made from the operations that are served and the types of their bodies.
 
-from collections.abc import Sequence
+Source: OpenAPI 3.1.0; its schemas are JSON Schema 2020-12, as msgspec makes them.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
@@ -8,133 +14,147 @@ import msgspec
 from fieldpost.messages.responses import Problem
 from fieldpost.web.operations import Caller, Operation
 
-_PROBLEM_TITLES = {
-    400: "The request cannot be read",
-    401: "A valid key is needed",
-    403: "This key may not do that",
-    404: "There is nothing of this name",
-    405: "This method is not possible here",
-    406: "None of the types asked for can be sent",
-    409: "This contradicts what is already there",
-    413: "The body is larger than 1 MiB",
-    415: "The body is not JSON",
-    422: "The request asks for something that is not possible",
-    500: "Something went wrong; the outcome is unknown",
-    502: "The model broke off",
-    503: "Not possible right now",
-    504: "Not confirmed in time; the outcome is unknown",
-    507: "The disk is full",
+_REF = "#/components/schemas/{name}"
+_JSON = "application/json"
+_SCHEMES = {
+    Caller.DEVICE: ("deviceKey", "fp_<device id>_<secret>"),
+    Caller.OPERATOR: ("operatorKey", "fpa_<name>_<secret>"),
 }
-_HEADERS = {
-    401: {"WWW-Authenticate": {"schema": {"type": "string"}, "description": "How to authenticate"}},
-    503: {"Retry-After": {"schema": {"type": "integer", "minimum": 1}, "description": "Seconds to wait"}},
-    504: {"Retry-After": {"schema": {"type": "integer", "minimum": 1}, "description": "Seconds to wait"}},
-    507: {"Retry-After": {"schema": {"type": "integer", "minimum": 1}, "description": "Seconds to wait"}},
-}
-#: What OpenAI's clients expect of an error.
-_OPENAI_ERROR = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["message", "type", "code", "param"],
-            "properties": {
-                "message": {"type": "string"},
-                "type": {"type": "string"},
-                "code": {"type": ["string", "null"]},
-                "param": {"type": ["string", "null"]},
-            },
-        }
-    },
-}
+_KEY_PROBLEMS = {Caller.DEVICE: {401, 403}, Caller.OPERATOR: {401}, Caller.ANYONE: set[int]()}
+_BODY_PROBLEMS = {400, 413, 415, 422, 503}
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer", "minimum": 1}}}
+_CONVERTER = re.compile(r"\{(\w+):\w+\}")
+
+Document = dict[str, Any]
 
 
-def document(operations: Sequence[Operation], *, version: str) -> dict[str, Any]:
-    """The whole document, ready to be encoded."""
-    types = [operation.body for operation in operations if operation.body is not None]
-    types += [answer[1] for operation in operations for answer in operation.answers.values() if answer[1] is not None]
-    unique = list(dict.fromkeys([*types, Problem]))
-    schemas, components = msgspec.json.schema_components(unique, ref_template="#/components/schemas/{name}")
-    by_type = dict(zip(unique, schemas, strict=True))
-    paths: dict[str, dict[str, Any]] = {}
-    for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, by_type)
+class OpenAIFault(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong, in OpenAI's words."""
+
+    message: str
+    type: str
+    code: str
+    param: str | None
+
+
+class OpenAIError(msgspec.Struct, frozen=True, kw_only=True):
+    """An error as OpenAI's clients read it."""
+
+    error: OpenAIFault
+
+
+def document(operations: Iterable[Operation], *, refinements: Mapping[str, Any]) -> Document:
+    """The whole document.
+
+    Args:
+        refinements: by name of a type, what its schema says beyond the type (JSON merge patch).
+    """
+    documented = [operation for operation in operations if operation.is_documented]
+    schemas = _schemas(documented)
+    for name, patch in refinements.items():
+        if name in schemas:
+            _merge(schemas[name], patch)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Fieldpost",
-            "version": version,
+            "version": version("fieldpost"),
             "description": "The post office between devices in the field and AI workers.",
-            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            "license": {"name": "Apache 2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": "/"}],
-        "paths": paths,
+        "paths": _paths(documented),
         "components": {
-            "schemas": components,
+            "schemas": schemas,
             "securitySchemes": {
-                "device": {"type": "http", "scheme": "bearer", "description": "fp_<device id>_<secret>"},
-                "operator": {"type": "http", "scheme": "bearer", "description": "fpa_<name>_<secret>"},
+                name: {"type": "http", "scheme": "bearer", "bearerFormat": form} for name, form in _SCHEMES.values()
             },
         },
     }
 
 
-def _operation(operation: Operation, by_type: dict[Any, dict[str, Any]]) -> dict[str, Any]:
-    described: dict[str, Any] = {
-        "operationId": _operation_id(operation),
+def _schemas(operations: Sequence[Operation]) -> dict[str, Any]:
+    types: list[Any] = [Problem, OpenAIError]
+    for operation in operations:
+        types += [operation.body, *(kind for _, kind, _ in operation.answers.values())]
+    named = [kind for kind in dict.fromkeys(types) if kind is not None]
+    return msgspec.json.schema_components(named, ref_template=_REF)[1]
+
+
+def _paths(operations: Sequence[Operation]) -> Document:
+    paths: Document = {}
+    for operation in operations:
+        path = _CONVERTER.sub(r"{\1}", operation.path)
+        paths.setdefault(path, {})[operation.method.lower()] = _operation(operation)
+    return paths
+
+
+def _operation(operation: Operation) -> Document:
+    described: Document = {
+        "operationId": operation.handler.__name__.strip("_") + "_" + re.sub(r"\W+", "_", operation.path).strip("_"),
         "summary": operation.summary,
         "tags": [operation.tag],
-        "responses": _responses(operation, by_type),
-    }
-    if operation.caller is not Caller.ANYONE:
-        described["security"] = [{operation.caller.value: []}]
-    if operation.parameters:
-        described["parameters"] = [
+        "parameters": [
             {
                 "name": parameter.name,
                 "in": parameter.place,
                 "required": parameter.place == "path",
                 "description": parameter.description,
-                "schema": dict(parameter.schema),
+                "schema": parameter.schema,
             }
             for parameter in operation.parameters
-        ]
+        ],
+        "responses": _answers(operation),
+    }
+    if operation.caller is not Caller.ANYONE:
+        described["security"] = [{_SCHEMES[operation.caller][0]: []}]
     if operation.body is not None:
-        content = {"application/json": {"schema": by_type[operation.body]}}
-        described["requestBody"] = {"required": True, "content": content}
+        content: Document = {"schema": _ref(operation.body)}
+        if operation.example is not None:
+            content["example"] = operation.example
+        described["requestBody"] = {"required": True, "content": {_JSON: content}}
     return described
 
 
-def _responses(operation: Operation, by_type: dict[Any, dict[str, Any]]) -> dict[str, Any]:
-    responses: dict[str, Any] = {}
-    for status, (description, answer_type, content_type) in operation.answers.items():
-        responses[str(status)] = {"description": description}
-        if content_type:
-            schema = by_type[answer_type] if answer_type is not None else {"type": "string"}
-            responses[str(status)]["content"] = {content_type: {"schema": schema}}
+def _answers(operation: Operation) -> Document:
+    answers: Document = {}
+    for status, (description, kind, content_type) in operation.answers.items():
+        answers[str(status)] = {"description": description}
+        for one_type in filter(None, content_type.split(",")):
+            # A stream of events is text to a schema.
+            schema = _ref(kind) if kind is not None and one_type == _JSON else {"type": "string"}
+            answers[str(status)].setdefault("content", {})[one_type] = {"schema": schema}
     for status in sorted(_problem_statuses(operation)):
-        if operation.openai_errors:
-            content: dict[str, Any] = {"application/json": {"schema": _OPENAI_ERROR}}
-        else:
-            content = {"application/problem+json": {"schema": by_type[Problem]}}
-        responses[str(status)] = {"description": _PROBLEM_TITLES[status], "content": content}
-        if status in _HEADERS:
-            responses[str(status)]["headers"] = _HEADERS[status]
-    return responses
+        answers[str(status)] = _problem_answer(operation, status)
+    return answers
 
 
 def _problem_statuses(operation: Operation) -> set[int]:
-    statuses = set(operation.problems)
-    if operation.caller is not Caller.ANYONE:
-        statuses |= {401, 500}
-    if operation.caller is Caller.DEVICE:
-        statuses.add(403)
-    if operation.body is not None:
-        statuses |= {400, 413, 415, 422}
-    return statuses
+    body_problems = _BODY_PROBLEMS if operation.body is not None else set()
+    declared = {*operation.problems, *_KEY_PROBLEMS[operation.caller], *body_problems, 500, 503}
+    return declared - set(operation.answers)
 
 
-def _operation_id(operation: Operation) -> str:
-    words = [word.strip("{}") for word in operation.path.split("/") if word]
-    return "_".join([operation.method.lower(), *words]).replace("-", "_")
+def _problem_answer(operation: Operation, status: int) -> Document:
+    kind, content_type = (OpenAIError, _JSON) if operation.openai_errors else (Problem, "application/problem+json")
+    answer: Document = {
+        "description": HTTPStatus(status).phrase,
+        "content": {content_type: {"schema": _ref(kind)}},
+    }
+    if status in (503, 504, 507):
+        answer["headers"] = _RETRY_AFTER
+    return answer
+
+
+def _ref(kind: Any) -> Document:
+    return {"$ref": _REF.format(name=kind.__name__)}
+
+
+def _merge(target: Document, patch: Mapping[str, Any]) -> None:
+    """Merges as RFC 7396 does."""
+    for name, value in patch.items():
+        if value is None:
+            target.pop(name, None)
+        elif isinstance(value, Mapping) and isinstance(target.get(name), dict):
+            _merge(target[name], value)
+        else:
+            target[name] = value

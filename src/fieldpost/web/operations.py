@@ -20,16 +20,27 @@ class Caller(StrEnum):
     ANYONE = "anyone"
 
 
+class Waits(StrEnum):
+    """Whether a call may take long, so that a caller who leaves ends it."""
+
+    NEVER = "never"
+    ALWAYS = "always"
+    #: Only when it carries `Prefer`.
+    PREFERRED = "preferred"
+
+
 class Call:
     """One call of an operation: who calls, with what."""
 
-    __slots__ = ("_query", "body", "device", "scope")
+    __slots__ = ("_query", "body", "device", "is_sent", "scope")
 
     def __init__(self, scope: Mapping[str, Any], *, device: Credential | None, body: Any) -> None:
         self.scope = scope
         self._query: dict[str, str] | None = None
         self.device: Credential = device  # type: ignore[assignment]
         self.body = body
+        #: Whether the reply went out whole while the caller was there.
+        self.is_sent = False
 
     def header(self, name: bytes) -> str | None:
         """A header by its lower-case name; several of one name are joined by commas."""
@@ -56,6 +67,23 @@ class Call:
             return UUID(text)
         except ValueError:
             raise NotFoundError(f"there is no request {text[:64]!r}") from None
+
+    def idempotency_key(self) -> str | None:
+        """The `Idempotency-Key` header.
+
+        Raises:
+            InvalidRequestError: not 1 to 255 characters of UTF-8.
+        """
+        sent = self.header(b"idempotency-key")
+        if sent is None:
+            return None
+        try:
+            key = sent.encode("latin-1").decode()
+        except UnicodeDecodeError:
+            key = ""
+        if not 1 <= len(key) <= 255:
+            raise InvalidRequestError("Idempotency-Key takes 1 to 255 characters", errors=("Idempotency-Key",))
+        return key
 
     def number(self, name: str, *, default: int, lowest: int, highest: int) -> int:
         """A whole number among the query parameters.
@@ -112,11 +140,13 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     answers: Mapping[int, tuple[str, Any, str]] = {}
     #: Statuses of the problems that can occur beside those that go with caller and body.
     problems: Sequence[int] = ()
-    #: Whether the call may take long, so that a caller who leaves ends it.
-    waits: bool = False
+    waits: Waits = Waits.NEVER
     #: Shape of errors: problem documents, or what OpenAI's clients expect.
     openai_errors: bool = False
     tag: str = "requests"
+    #: A body that would be accepted.
+    example: Any = None
+    is_documented: bool = True
 
 
 def header(scope: Mapping[str, Any], name: bytes) -> str | None:

@@ -10,6 +10,7 @@ import uvicorn
 from fieldpost.errors import ConfigError
 from fieldpost.messages.requests import MAX_BODY_BYTES
 from fieldpost.web.application import Application
+from fieldpost.web.protocol import BoundedHttp
 
 _BACKLOG = 2048
 _KEEP_ALIVE_SECONDS = 65
@@ -28,7 +29,7 @@ async def serve(application: Application, *, host: str, port: int, on_listening:
         uvicorn.Config(
             application,
             loop="none",
-            http="httptools",
+            http=BoundedHttp,
             ws="websockets-sansio",
             ws_max_size=MAX_BODY_BYTES,
             ws_per_message_deflate=False,

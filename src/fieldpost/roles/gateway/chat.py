@@ -214,9 +214,9 @@ class ChatOperations:
             events = await within(listener.receive(), _RECHECK_SECONDS)
             is_over = not events
             for event in events or ():
-                if isinstance(event, ResponseChunk) and event.request_id == state.request_id:
-                    if text := growing.take(event):
-                        yield text
+                is_mine = isinstance(event, ResponseChunk) and event.request_id == state.request_id
+                if is_mine and (text := growing.take(event)):
+                    yield text
                 is_over = is_over or _is_end(event, state.request_id)
             if is_over and (response := await self._response(device_id, state.request_id)) is not None:
                 state.output = response.output

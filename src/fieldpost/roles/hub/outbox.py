@@ -1,56 +1,65 @@
-"""What one session is about to send: bounded, so that a peer that does not read costs little and is noticed."""
+"""What waits to be sent over one session, in order, bounded in frames and bytes; one writer takes, many put."""
 
 import asyncio
 from collections import deque
+from uuid import UUID
 
-#: Bytes that may wait for one peer; a single larger frame may wait alone.
-MAX_WAITING_BYTES = 2**20
+import msgspec
+
+
+class Item(msgspec.Struct, frozen=True, kw_only=True):
+    """One frame or event; `answer_to` when it carries a final answer, so that it can be left out once acknowledged."""
+
+    payload: bytes
+    answer_to: UUID | None = None
 
 
 class Outbox:
-    """Frames in order; a waiting `put` is the back-pressure on whoever asked."""
+    """Callers wait for room before they put; what they then put may pass the bound in bytes by its own size."""
 
-    def __init__(self) -> None:
-        self._frames: deque[str] = deque()
-        self._waiting_bytes = 0
-        self._changed = asyncio.Condition()
-
-    async def put(self, frame: bytes) -> None:
-        """Queues a frame, after waiting for room."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: self.has_room)
-            self._append(frame)
-            self._changed.notify_all()
-
-    async def put_if_room(self, frame: bytes) -> bool:
-        """Queues a frame that may be left out."""
-        async with self._changed:
-            if not self.has_room:
-                return False
-            self._append(frame)
-            self._changed.notify_all()
-            return True
-
-    async def get(self) -> str:
-        """The next frame, after waiting for one."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: bool(self._frames))
-            frame = self._frames.popleft()
-            self._waiting_bytes -= len(frame)
-            self._changed.notify_all()
-            return frame
-
-    async def flushed(self) -> None:
-        """Returns once nothing waits."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: not self._frames)
+    def __init__(self, *, max_items: int, max_bytes: int) -> None:
+        self._max_items = max_items
+        self._max_bytes = max_bytes
+        self._items: deque[Item] = deque()
+        self._size_bytes = 0
+        self._filled = asyncio.Event()
+        self._taken = asyncio.Event()
+        self._idle = asyncio.Event()
 
     @property
     def has_room(self) -> bool:
-        """Whether a frame can be queued without waiting."""
-        return self._waiting_bytes < MAX_WAITING_BYTES
+        """Whether one more may be put."""
+        return len(self._items) < self._max_items and self._size_bytes < self._max_bytes
 
-    def _append(self, frame: bytes) -> None:
-        text = frame.decode()
-        self._frames.append(text)
-        self._waiting_bytes += len(text)
+    def put(self, payload: bytes, *, answer_to: UUID | None = None) -> None:
+        """Puts at the end, whether there is room or not."""
+        self._items.append(Item(payload=payload, answer_to=answer_to))
+        self._size_bytes += len(payload)
+        self._idle.clear()
+        self._filled.set()
+
+    async def put_in_turn(self, payload: bytes) -> None:
+        """Waits for room, then puts."""
+        await self.room()
+        self.put(payload)
+
+    async def room(self) -> None:
+        """Returns when there is room. Nobody is promised it: whoever goes on first has it."""
+        while not self.has_room:
+            self._taken.clear()
+            await self._taken.wait()
+
+    async def take(self) -> Item:
+        """Waits for the next. Cancel: safe, nothing is lost."""
+        while not self._items:
+            self._idle.set()
+            self._filled.clear()
+            await self._filled.wait()
+        item = self._items.popleft()
+        self._size_bytes -= len(item.payload)
+        self._taken.set()
+        return item
+
+    async def emptied(self) -> None:
+        """Returns when everything was taken and the writer came back for more: then the last was sent."""
+        await self._idle.wait()

@@ -1,51 +1,81 @@
-"""Which answers one session has sent: none twice, none after its acknowledgement, not too many at once. No I/O."""
+"""Which answers are on their way over one session: a pure record of what was sent, acknowledged and left behind.
 
-from collections import OrderedDict
-from collections.abc import Iterable
+Bus events, pages of the ledger and sweeps race; whatever their order, an answer is admitted once, and never after it was
+settled. Does not send, and knows no time.
+"""
+
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
-#: Acknowledged ids remembered, so that news that is late does not bring them again.
-MAX_SETTLED = 10_000
+#: Settled answers remembered. What is older than a reading of the ledger is recognised by counting, see `admit`.
+MAX_SETTLED = 2048
 
 
 class Window:
-    """Answers on their way on one session.
+    """One session's window of at most `limit` answers that were sent and not yet acknowledged."""
 
-    Invariant: `len(unacknowledged) <= max_unacknowledged`, and an id is admitted at most once as long as it is remembered.
-    """
-
-    def __init__(self, max_unacknowledged: int) -> None:
-        self._max_unacknowledged = max_unacknowledged
-        self._unacknowledged: dict[UUID, None] = {}
-        self._settled: OrderedDict[UUID, None] = OrderedDict()
-        #: Something was turned away for want of room: the ledger has more.
-        self.has_turned_away = False
-
-    @property
-    def is_full(self) -> bool:
-        """Whether nothing more is admitted until something is acknowledged."""
-        return len(self._unacknowledged) >= self._max_unacknowledged
+    def __init__(self, *, limit: int, memory: int = MAX_SETTLED) -> None:
+        self._limit = limit
+        self._memory = memory
+        # Both in order of insertion.
+        self._on_their_way: dict[UUID, None] = {}
+        self._settled: dict[UUID, None] = {}
+        self._settled_ever = 0
+        #: Whether the ledger has answers for this session that were passed over.
+        self.is_behind = False
 
     @property
-    def unacknowledged(self) -> int:
-        """How many answers were sent and not acknowledged."""
-        return len(self._unacknowledged)
+    def room(self) -> int:
+        """How many more answers may be sent before one is acknowledged."""
+        return self._limit - len(self._on_their_way)
 
-    def admit(self, request_id: UUID) -> bool:
-        """Whether to send this answer now; if so, it counts as sent."""
-        if request_id in self._unacknowledged or request_id in self._settled:
+    @property
+    def wants_refill(self) -> bool:
+        """Whether asking the ledger is worth it: half the window is free, so a page is read for many answers, not for one."""
+        return self.is_behind and 2 * self.room >= self._limit
+
+    @property
+    def on_their_way(self) -> Sequence[UUID]:
+        """Answers sent and not settled, oldest first."""
+        return tuple(self._on_their_way)
+
+    def is_on_its_way(self, request_id: UUID) -> bool:
+        """Whether the answer was admitted and is not settled."""
+        return request_id in self._on_their_way
+
+    def knows(self, request_id: UUID) -> bool:
+        """Whether the answer was admitted or settled before."""
+        return request_id in self._on_their_way or request_id in self._settled
+
+    def mark(self) -> int:
+        """Where the record stands now; taken before the ledger is read, and given to `admit` with what was read."""
+        return self._settled_ever
+
+    def admit(self, request_id: UUID, *, since: int | None = None) -> bool:
+        """Whether this answer is to be sent now; if so it counts as sent.
+
+        Args:
+            since: the mark taken before the ledger was read; when more was settled since than is remembered, what was read
+                is too old to tell and stays for the next reading.
+        """
+        if self.knows(request_id):
             return False
-        if self.is_full:
-            self.has_turned_away = True
+        is_too_old = since is not None and self._settled_ever - since > self._memory
+        if is_too_old or self.room <= 0:
+            self.is_behind = True
             return False
-        self._unacknowledged[request_id] = None
+        self._on_their_way[request_id] = None
         return True
 
     def settle(self, request_ids: Iterable[UUID]) -> None:
-        """These are acknowledged, on this session or another: never to be sent (again)."""
+        """The device has these answers, through whichever door."""
         for request_id in request_ids:
-            self._unacknowledged.pop(request_id, None)
+            self._on_their_way.pop(request_id, None)
+            if request_id in self._settled:
+                # Counted before; the latest mention keeps it longest.
+                del self._settled[request_id]
+            else:
+                self._settled_ever += 1
             self._settled[request_id] = None
-            self._settled.move_to_end(request_id)
-        while len(self._settled) > MAX_SETTLED:
-            self._settled.popitem(last=False)
+            if len(self._settled) > self._memory:
+                del self._settled[next(iter(self._settled))]

@@ -1,0 +1,27 @@
+"""Bounds of a session that are not for settings: they protect the process, whatever the installation looks like."""
+
+import msgspec
+
+#: A text frame stays below the 1 MiB that clients take by default, with room for what surrounds the answers.
+MAX_PAGE_BYTES = 768 * 1024
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of each thing one session may have at once, and how long a wait may last."""
+
+    #: Frames of the device that are worked on at once; past that nothing more is read from it.
+    frames_in_hand: int = 64
+    #: Frames that wait to be sent; past either bound nothing more is done for the session.
+    outbox_frames: int = 1000
+    outbox_bytes: int = 2 * 2**20
+    #: A frame that the device does not take in this time ends the session.
+    send_seconds: float = 15.0
+    #: How long the end of a session may take: last words, and the close itself.
+    farewell_seconds: float = 2.0
+    close_seconds: float = 2.0
+    #: How often a session asks the ledger although nothing told it to, while its window is full.
+    recheck_seconds: float = 30.0
+    #: Pages of answers that the whole hub reads from the ledger at once.
+    pages_in_hand: int = 4
+    #: One device never takes more than this part of the places.
+    device_share: float = 0.25

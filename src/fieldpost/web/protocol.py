@@ -1,0 +1,79 @@
+"""Uvicorn's HTTP protocol with the bounds that it leaves out: of headers, of idle connections, and of who has left."""
+
+import asyncio
+
+import msgspec
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from fieldpost.messages.problems import problem
+
+#: Request line and headers together.
+_MAX_HEAD_BYTES = 65_536
+
+
+class HeadTooLargeError(Exception):
+    """Headers without end; the parser turns it into a 400."""
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """Refuses heads without end, closes connections that send nothing, and tells every call that its caller left."""
+
+    _head_bytes = 0
+    _running: RequestResponseCycle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_more()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is None or self.cycle.response_complete:
+            # The beginning of a request came, and the rest of it must come too.
+            self._expect_more()
+
+    def on_message_begin(self) -> None:
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        before = self.cycle
+        if before is not None and not before.response_complete:
+            # Uvicorn tells only the last of pipelined calls that the connection is lost.
+            self._running = self._running if self._running and not self._running.response_complete else before
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for cycle in (self._running, *(cycle for cycle, _ in self.pipeline)):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+
+    def send_400_response(self, msg: str) -> None:
+        """Problem documents here too."""
+        document = msgspec.json.encode(problem("malformed-request", "The request cannot be read.", 400, detail=msg))
+        self.transport.write(
+            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\nconnection: close\r\n"
+            b"content-length: %d\r\n\r\n%s" % (len(document), document)
+        )
+        self.transport.close()
+
+    def _count(self, size_bytes: int) -> None:
+        self._head_bytes += size_bytes
+        if self._head_bytes > _MAX_HEAD_BYTES:
+            raise HeadTooLargeError
+
+    def _expect_more(self) -> None:
+        if self.timeout_keep_alive_task is None and not self.transport.is_closing():
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
