@@ -7,20 +7,26 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from fieldpost.errors import InvalidRequestError
 from fieldpost.messages.responses import Usage
+
+#: How deep a schema for the answer may be nested.
+MAX_DEPTH = 64
+
+NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class TextPart(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="text"):
     """A piece of a message's content; other kinds (images, audio) are refused."""
 
-    text: str
+    text: NonEmpty
 
 
 class IncomingMessage(msgspec.Struct, frozen=True, kw_only=True):
     """One turn; members that only matter to tools are not looked at."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | tuple[TextPart, ...]
+    content: NonEmpty | Annotated[tuple[TextPart, ...], msgspec.Meta(min_length=1)]
 
     def text(self) -> str:
         """The content as one string."""
@@ -33,6 +39,13 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a stream is sent."""
 
     include_usage: bool = False
+
+
+class ResponseFormat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The form that the answer's text is to have; a schema is passed on as the model's server reads it."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: dict[str, Any] | None = None
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,17 +62,25 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     max_completion_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
     presence_penalty: Annotated[float, msgspec.Meta(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, msgspec.Meta(ge=-2, le=2)] | None = None
-    seed: int | None = None
-    stop: str | tuple[str, ...] | None = None
-    response_format: dict[str, Any] | None = None
+    seed: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    stop: str | Annotated[tuple[str, ...], msgspec.Meta(max_length=4)] | None = None
+    response_format: ResponseFormat | None = None
     user: str | None = None
+    modalities: tuple[Literal["text"], ...] | None = None
+    #: What is not possible here may be sent empty.
+    logprobs: Annotated[bool, msgspec.Meta(extra_json_schema={"const": False})] | None = None
+    audio: None = None
     tools: tuple[()] | None = None
     functions: tuple[()] | None = None
 
     def parameters(self) -> dict[str, Any]:
-        """The sampling parameters that were given."""
+        """The sampling parameters that were given, as values that can be stored.
+
+        Raises:
+            InvalidRequestError: one is nested too deeply.
+        """
         given = {name: getattr(self, name) for name in SAMPLING_PARAMETERS}
-        return {name: value for name, value in given.items() if value is not None}
+        return {name: _plain(value, name, 0) for name, value in given.items() if value is not None}
 
 
 #: What is passed on to models.
@@ -146,3 +167,18 @@ class ModelList(msgspec.Struct, frozen=True, kw_only=True):
 
     object: Literal["list"] = "list"
     data: tuple[ModelCard, ...]
+
+
+def _plain(value: Any, name: str, depth: int) -> Any:
+    """The value without types of ours, and with integers past 64 bits as floats, as most readers of JSON have them."""
+    if depth > MAX_DEPTH:
+        raise InvalidRequestError(f"{name} is nested too deeply", errors=(name,))
+    if isinstance(value, msgspec.Struct):
+        value = {key: item for key, item in msgspec.structs.asdict(value).items() if item is not None}
+    if isinstance(value, dict):
+        return {key: _plain(item, name, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, name, depth + 1) for item in value]
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return float(min(max(value, -(10**300)), 10**300))
+    return value

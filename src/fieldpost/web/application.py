@@ -1,6 +1,6 @@
 """The ASGI application of a process: its roles' routes, what every process tells, and problem documents for the rest."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -69,17 +69,15 @@ def build(
     *,
     metrics: Metrics,
     ready: Callable[[], Sequence[str]],
-    refinements: Mapping[str, Any] | None = None,
 ) -> Application:
     """The application.
 
     Args:
         ready: the reasons why this process cannot serve; none when it can.
-        refinements: what the OpenAPI document says of types beyond what the types say; by default what the routes say.
     """
     every = [*routes, *routes_of(probes.operations(metrics, ready), None)]
     operations = [operation for route in every if isinstance(route, OperationRoute) for operation in route.operations]
-    document = openapi.document(operations, refinements=refinements or {})
+    document = openapi.document(operations)
     return Application([*every, *routes_of([_document_operation(msgspec.json.encode(document))], None)])
 
 

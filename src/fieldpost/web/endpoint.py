@@ -1,6 +1,7 @@
 """Serves one operation: authenticates, reads the body, calls the handler, sends what came of it."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ from fieldpost.messages.devices import Credential
 from fieldpost.observability import get_logger
 from fieldpost.services.credentials import Credentials
 from fieldpost.web.bodies import Bodies, Receive, Scope, check_content_type
-from fieldpost.web.operations import Call, Caller, Operation, Reply, Waits, header
+from fieldpost.web.operations import Call, Caller, Operation, Reply, header
 from fieldpost.web.problems import error_reply, invalid_body, openai_error_reply
 from fieldpost.web.sending import Send, send_reply
 
@@ -20,10 +21,10 @@ log = get_logger()
 class Endpoint:
     """An ASGI application for one operation; `credentials` may be missing where anyone may call."""
 
-    def __init__(self, operation: Operation, credentials: Credentials | None, bodies: Bodies) -> None:
+    def __init__(self, operation: Operation, credentials: Credentials | None, bodies: Bodies | None = None) -> None:
         self._operation = operation
         self._credentials = credentials
-        self._bodies = bodies
+        self._bodies = bodies or Bodies()
         self._decode = operation.decode
         if operation.decode is None and operation.body is not None:
             self._decode = msgspec.json.Decoder(operation.body).decode
@@ -70,9 +71,8 @@ class Endpoint:
             raise MalformedRequestError("the body is nested too deeply") from None
 
     def _waits(self, call: Call) -> bool:
-        if self._operation.waits is Waits.PREFERRED:
-            return call.header(b"prefer") is not None
-        return self._operation.waits is Waits.ALWAYS
+        operation = self._operation
+        return operation.waits or (operation.waits_if_preferred and call.header(b"prefer") is not None)
 
     async def _answer_while_there(self, call: Call, receive: Receive, send: Send) -> None:
         """Answers, unless the caller leaves first: then the work for it ends, and nothing counts as delivered."""
@@ -104,7 +104,7 @@ class Endpoint:
                 # The answer stays undelivered and comes again.
                 log.warning("acknowledgement_failed", error=repr(error))
 
-    def _failed(self, error: Exception, scope: Scope) -> Reply:
+    def _failed(self, error: Exception, scope: Mapping[str, Any]) -> Reply:
         if not isinstance(error, FieldpostError):
             log.error("request_failed", path=scope["path"], exc_info=error)
         return self._to_reply(error, instance=scope["path"])

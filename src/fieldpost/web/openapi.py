@@ -43,16 +43,12 @@ class OpenAIError(msgspec.Struct, frozen=True, kw_only=True):
     error: OpenAIFault
 
 
-def document(operations: Iterable[Operation], *, refinements: Mapping[str, Any]) -> Document:
-    """The whole document.
-
-    Args:
-        refinements: by name of a type, what its schema says beyond the type (JSON merge patch).
-    """
+def document(operations: Iterable[Operation]) -> Document:
+    """The whole document."""
     documented = [operation for operation in operations if operation.is_documented]
     schemas = _schemas(documented)
-    for name, patch in refinements.items():
-        if name in schemas:
+    for operation in documented:
+        for name, patch in operation.refinements.items():
             _merge(schemas[name], patch)
     return {
         "openapi": "3.1.0",

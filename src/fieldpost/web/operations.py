@@ -20,15 +20,6 @@ class Caller(StrEnum):
     ANYONE = "anyone"
 
 
-class Waits(StrEnum):
-    """Whether a call may take long, so that a caller who leaves ends it."""
-
-    NEVER = "never"
-    ALWAYS = "always"
-    #: Only when it carries `Prefer`.
-    PREFERRED = "preferred"
-
-
 class Call:
     """One call of an operation: who calls, with what."""
 
@@ -123,6 +114,14 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     place: str = "query"
 
 
+IDEMPOTENCY_KEY = Parameter(
+    name="Idempotency-Key",
+    schema={"type": "string", "minLength": 1, "maxLength": 255},
+    description="The same key again is the same request",
+    place="header",
+)
+
+
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """An HTTP operation and its handler."""
 
@@ -140,12 +139,16 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     answers: Mapping[int, tuple[str, Any, str]] = {}
     #: Statuses of the problems that can occur beside those that go with caller and body.
     problems: Sequence[int] = ()
-    waits: Waits = Waits.NEVER
+    #: Whether the call may take long, so that a caller who leaves ends it: always, or when it carries `Prefer`.
+    waits: bool = False
+    waits_if_preferred: bool = False
     #: Shape of errors: problem documents, or what OpenAI's clients expect.
     openai_errors: bool = False
     tag: str = "requests"
     #: A body that would be accepted.
     example: Any = None
+    #: By name of a type, what its schema says beyond the type (a JSON merge patch).
+    refinements: Mapping[str, Any] = {}
     is_documented: bool = True
 
 

@@ -1,6 +1,7 @@
 """Uvicorn's HTTP protocol with the bounds that it leaves out: of headers, of idle connections, and of who has left."""
 
 import asyncio
+from collections.abc import Sequence
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -19,7 +20,8 @@ class BoundedHttp(HttpToolsProtocol):
     """Refuses heads without end, closes connections that send nothing, and tells every call that its caller left."""
 
     _head_bytes = 0
-    _running: RequestResponseCycle | None = None
+    #: Calls of this connection that are not answered yet; uvicorn itself tells only the last one of a lost connection.
+    _unanswered: Sequence[RequestResponseCycle] = ()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -27,7 +29,8 @@ class BoundedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.cycle is None or self.cycle.response_complete:
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete:
             # The beginning of a request came, and the rest of it must come too.
             self._expect_more()
 
@@ -44,15 +47,14 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        before = self.cycle
-        if before is not None and not before.response_complete:
-            # Uvicorn tells only the last of pipelined calls that the connection is lost.
-            self._running = self._running if self._running and not self._running.response_complete else before
         super().on_headers_complete()
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None:
+            self._unanswered = [*(before for before in self._unanswered if not before.response_complete), cycle]
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for cycle in (self._running, *(cycle for cycle, _ in self.pipeline)):
-            if cycle is not None and not cycle.response_complete:
+        for cycle in self._unanswered:
+            if not cycle.response_complete:
                 cycle.disconnected = True
                 cycle.message_event.set()
         super().connection_lost(exc)

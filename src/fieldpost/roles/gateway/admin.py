@@ -18,6 +18,9 @@ from fieldpost.web.operations import Call, Caller, Operation, Parameter, Reply
 
 encode = msgspec.json.Encoder().encode
 
+#: What the encoded response in a status is, said where the type cannot.
+RESPONSE = {"$ref": "#/components/schemas/Response"}
+
 #: Characters of a question shown in the overview.
 _QUESTION_CHARACTERS = 500
 _MAX_ID = 2**63 - 1
@@ -68,13 +71,12 @@ class DeadLetterPage(msgspec.Struct, frozen=True, kw_only=True):
     next: int | None
 
 
-class RequestOverview(msgspec.Struct, frozen=True, kw_only=True):
-    """One request as operators see it."""
+class RequestOverview(RequestStatus, frozen=True, kw_only=True, omit_defaults=True):
+    """One request as operators see it: its status, and who asked what."""
 
     device_id: int
     channel: Channel
     question: str
-    status: RequestStatus
 
 
 class OverviewPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +108,7 @@ class AdminOperations:
                 summary="Adds a device and gives out its key",
                 handler=self._add,
                 body=NewDevice,
+                example={"kind": "truck", "name": "Truck 17"},
                 answers={201: ("Added", DeviceWithKey, "application/json")},
                 problems=(409, 503, 507),
             ),
@@ -133,6 +136,7 @@ class AdminOperations:
                 summary="Renames, disables or enables a device",
                 handler=self._change,
                 body=DeviceChange,
+                example={"disabled": True},
                 answers={200: ("The device", Device, "application/json")},
                 problems=(404, 503, 507),
             ),
@@ -164,6 +168,7 @@ class AdminOperations:
                 handler=self._requests,
                 parameters=[_AFTER, _LIMIT],
                 answers={200: ("A page", OverviewPage, "application/json")},
+                refinements={"RequestOverview": {"properties": {"response": RESPONSE}}},
                 problems=(422, 503),
             ),
             Operation(
@@ -240,9 +245,10 @@ class AdminOperations:
     async def _dead_letters(self, call: Call) -> Reply:
         limit = _limit(call)
         before = call.number("after", default=_MAX_ID, lowest=1, highest=_MAX_ID)
-        letters: list[DeadLetter] = []
-        for ledger in self._backends.ledgers.values():
-            letters += await ledger.records.dead_letters(before=before, limit=limit)
+        pages = [
+            await ledger.records.dead_letters(before=before, limit=limit) for ledger in self._backends.ledgers.values()
+        ]
+        letters = heapq.nlargest(limit, (letter for page in pages for letter in page), key=lambda letter: letter.id)
         following = letters[-1].id if len(letters) == limit else None
         return Reply(body=encode(DeadLetterPage(dead_letters=letters, next=following)))
 
@@ -260,8 +266,8 @@ def _device_id(call: Call) -> int:
 
 def _overview(device_id: int, request: Request, status: RequestStatus) -> RequestOverview:
     return RequestOverview(
+        **msgspec.structs.asdict(status),
         device_id=device_id,
         channel=request.channel,
         question=request.input.as_messages()[-1].content[:_QUESTION_CHARACTERS],
-        status=status,
     )

@@ -1,7 +1,7 @@
 """`/v1/chat/completions` and `/v1/models`: OpenAI's clients, unchanged, over the same durable way as everything else."""
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from fieldpost.errors import (
     FieldpostError,
     InvalidRequestError,
     NotFoundError,
+    UnavailableError,
     UnknownModelError,
 )
 from fieldpost.messages.chat import (
@@ -27,11 +28,12 @@ from fieldpost.messages.chat import (
     ModelCard,
     ModelList,
 )
-from fieldpost.messages.events import ResponseChunk, ResponseReady, StateChanged
+from fieldpost.messages.events import Event, ResponseChunk, ResponseReady, StateChanged
 from fieldpost.messages.problems import problem
 from fieldpost.messages.requests import Channel, ChatMessage, Input, RequestBody
 from fieldpost.messages.responses import Output, Problem, Response, Usage
 from fieldpost.ports.backends import Backends
+from fieldpost.roles.gateway.following import may_end
 from fieldpost.services.answers import Answers
 from fieldpost.services.intake import Intake
 from fieldpost.services.mailbox import Listener, Mailbox
@@ -39,15 +41,19 @@ from fieldpost.services.streaming import AttemptChangedError, Growing
 from fieldpost.services.waiting import within
 from fieldpost.settings import ChatSettings
 from fieldpost.web import sse
-from fieldpost.web.operations import Call, Caller, Operation, Parameter, Reply
+from fieldpost.web.operations import IDEMPOTENCY_KEY, Call, Caller, Operation, Parameter, Reply
 from fieldpost.web.problems import openai_error, problem_of
 
 encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Response).decode
 
+_decode_request = msgspec.json.Decoder(ChatRequest).decode
+_NOT_HERE = ("tools", "functions", "audio", "modalities", "logprobs", "n")
+
 #: How often the ledger is asked although nothing was heard.
 _RECHECK_SECONDS = 2.0
 _DONE = b"data: [DONE]\n\n"
+_CANCELLED = problem("cancelled", "The request was cancelled.", 409)
 _CANCELLED = problem("cancelled", "The request was cancelled.", 409)
 _BROKEN_OFF = problem("stream-broken-off", "The answer broke off.", 502, detail="another attempt began; ask again")
 
@@ -83,8 +89,12 @@ class ChatOperations:
                 summary="Answers a conversation, whole or as a stream",
                 handler=self._complete,
                 body=ChatRequest,
-                answers={200: ("The completion, or its chunks", ChatCompletion, "application/json")},
+                decode=_read,
+                parameters=[IDEMPOTENCY_KEY],
+                answers={200: ("The completion, or its chunks", ChatCompletion, "application/json,text/event-stream")},
                 problems=(404, 409, 500, 502, 503, 504, 507),
+                example={"model": self._models[0], "messages": [{"role": "user", "content": "How long may I drive?"}]},
+                refinements={"ChatRequest": {"properties": {"model": {"enum": list(self._models)}}}},
                 waits=True,
             ),
             Operation(
@@ -98,7 +108,7 @@ class ChatOperations:
             Operation(
                 **shared,
                 method="GET",
-                path="/v1/models/{id}",
+                path="/v1/models/{id:path}",
                 summary="Shows a model",
                 handler=self._show_model,
                 parameters=[
@@ -136,122 +146,135 @@ class ChatOperations:
         )
 
     async def _accept(self, call: Call, request: ChatRequest) -> UUID:
-        texts = [(message.role, message.text()) for message in request.messages]
-        if not all(text for _, text in texts):
-            raise InvalidRequestError("every message needs content", errors=("messages",))
-        body = RequestBody(
-            model=request.model,
-            input=Input(messages=tuple(ChatMessage(role=role, content=text) for role, text in texts)),
-        )
+        messages = tuple(ChatMessage(role=message.role, content=message.text()) for message in request.messages)
+        body = RequestBody(model=request.model, input=Input(messages=messages))
         accepted = await self._intake.accept(
             call.device,
             body,
             channel=Channel.HTTP,
-            idempotency_key=call.header(b"idempotency-key"),
+            idempotency_key=call.idempotency_key(),
             parameters=request.parameters(),
         )
         return accepted.request_id
 
     async def _start_stream(self, call: Call, request: ChatRequest) -> Reply:
-        device_id = call.device.device_id
-        # Heard from before it is accepted: no piece can be missed.
-        listening = self._mailbox.listen(device_id)
-        listener = await listening.__aenter__()
-        try:
-            request_id = await self._accept(call, request)
-        except BaseException:
-            await listening.__aexit__(None, None, None)
-            raise
-
-        state = _Stream(request_id=request_id, model=request.model, created=int(self._clock.now().timestamp()))
-        include_usage = request.stream_options is not None and request.stream_options.include_usage
-
-        async def pieces() -> AsyncIterator[bytes]:
-            try:
-                async for piece in self._stream(device_id, listener, state, include_usage=include_usage):
-                    yield piece
-            finally:
-                await listening.__aexit__(None, None, None)
+        state = _Stream(model=request.model, created=int(self._clock.now().timestamp()))
+        stream = self._stream(call, request, state)
+        # Until it is accepted, what goes wrong has a status of its own.
+        await anext(stream)
 
         async def acknowledge() -> None:
             if state.is_whole:
-                await self._answers.acknowledge(device_id, [request_id])
+                await self._answers.acknowledge(call.device.device_id, [state.request_id])
 
-        return Reply(content_type=sse.CONTENT_TYPE, headers=sse.HEADERS, stream=pieces(), on_sent=acknowledge)
+        return Reply(content_type=sse.CONTENT_TYPE, headers=sse.HEADERS, stream=stream, on_sent=acknowledge)
 
-    async def _stream(
-        self, device_id: int, listener: Listener, state: "_Stream", *, include_usage: bool
-    ) -> AsyncIterator[bytes]:
-        growing = Growing()
-        yield state.chunk(Delta(role="assistant", content=""))
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                async for text in self._texts(device_id, listener, state, growing):
-                    yield state.chunk(Delta(content=text))
-            if state.output is None:
-                yield _error_event(state.error)
+    async def _stream(self, call: Call, request: ChatRequest, state: "_Stream") -> AsyncIterator[bytes]:
+        """The events of a stream; first, when the request is accepted, nothing."""
+        # Heard from before it is accepted: no piece can be missed.
+        async with self._mailbox.listen(call.device.device_id) as listener:
+            state.request_id = await self._accept(call, request)
+            yield b""
+            yield state.chunk(Delta(role="assistant", content=""))
+            try:
+                async with aclosing(self._pieces(call.device.device_id, listener, state)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+            except AttemptChangedError:
+                yield _error_event(_BROKEN_OFF)
                 return
-            if rest := growing.finish(state.output.text):
-                yield state.chunk(Delta(content=rest))
-        except AttemptChangedError:
-            yield _error_event(_BROKEN_OFF)
+            except FieldpostError as error:
+                yield _error_event(problem_of(error))
+                return
+        output = state.output
+        if output is None:
+            yield _error_event(state.error)
             return
-        except (TimeoutError, FieldpostError) as error:
-            late = _too_late(state.request_id, is_draining=False)
-            yield _error_event(problem_of(error if isinstance(error, FieldpostError) else late))
-            return
-        yield state.chunk(Delta(), finish_reason=state.output.finish_reason)
-        if include_usage:
-            yield state.usage(state.output.usage or Usage())
+        yield state.chunk(Delta(), finish_reason=output.finish_reason)
+        if request.stream_options is not None and request.stream_options.include_usage:
+            yield state.usage(output.usage or Usage())
         state.is_whole = True
         yield _DONE
 
-    async def _texts(
-        self, device_id: int, listener: Listener, state: "_Stream", growing: Growing
-    ) -> AsyncIterator[str]:
-        """Pieces as they can be handed on, until the final response is known."""
-        while True:
-            events = await within(listener.receive(), _RECHECK_SECONDS)
-            is_over = not events
-            for event in events or ():
-                is_mine = isinstance(event, ResponseChunk) and event.request_id == state.request_id
-                if is_mine and (text := growing.take(event)):
-                    yield text
-                is_over = is_over or _is_end(event, state.request_id)
-            if is_over and (response := await self._response(device_id, state.request_id)) is not None:
-                state.output = response.output
-                state.error = response.error or _CANCELLED
-                return
-            if self._answers.is_draining:
-                raise DrainingError(f"request {state.request_id} goes on; its answer waits for the device")
+    async def _pieces(self, device_id: int, listener: Listener, state: "_Stream") -> AsyncGenerator[bytes, None]:
+        """The text as it grows, and keep-alives; returns when `state` has the outcome."""
+        growing = Growing()
+        response: Response | None = None
+        started = said = self._clock.monotonic()
+        while response is None:
+            if self._answers.is_draining or self._clock.monotonic() - started > self._timeout_seconds:
+                raise _too_late(state.request_id, is_draining=self._answers.is_draining)
+            heard = await within(listener.receive(), min(_RECHECK_SECONDS, self._timeout_seconds))
+            for event in heard or ():
+                if isinstance(event, ResponseChunk) and event.request_id == state.request_id:
+                    if text := growing.take(event):
+                        said = self._clock.monotonic()
+                        yield state.chunk(Delta(content=text))
+                elif _is_about(event, state.request_id) and may_end(event):
+                    response = await self._response(device_id, state.request_id, event)
+            if not heard:
+                response = await self._response(device_id, state.request_id, None)
+            if self._clock.monotonic() - said > sse.KEEP_ALIVE_SECONDS:
+                said = self._clock.monotonic()
+                yield sse.KEEP_ALIVE
+        state.output, state.error = response.output, response.error or _CANCELLED
+        if response.output is not None and (rest := growing.finish(response.output.text)):
+            yield state.chunk(Delta(content=rest))
 
-    async def _response(self, device_id: int, request_id: UUID) -> Response | None:
+    async def _response(self, device_id: int, request_id: UUID, event: object) -> Response | None:
+        if isinstance(event, ResponseReady) and event.body:
+            return _decode(event.body)
         try:
             status = await self._answers.status(device_id, request_id)
-        except NotFoundError:
+        except (NotFoundError, UnavailableError):
+            # Not yet, or not now; it is asked again until the time is up.
             return None
         return None if status.response is None else _decode(msgspec.Raw(status.response))
+
+
+def _read(raw: bytes) -> ChatRequest:
+    try:
+        request = _decode_request(raw)
+    except msgspec.ValidationError as error:
+        for name in _NOT_HERE:
+            if f"`$.{name}" in str(error):
+                raise InvalidRequestError(f"{name} is not possible here", errors=(name,)) from error
+        raise
+    if request.logprobs:
+        raise InvalidRequestError("logprobs is not possible here", errors=("logprobs",))
+    return request
 
 
 class _Stream:
     """What all chunks of one stream have in common."""
 
-    def __init__(self, *, request_id: UUID, model: str, created: int) -> None:
-        self.request_id = request_id
-        self.is_whole = False
-        #: The end of it, once it is known.
-        self.output: Output | None = None
-        self.error: Problem = _CANCELLED
-        self._fields: dict[str, Any] = {"id": f"chatcmpl-{request_id}", "model": model, "created": created}
+    request_id: UUID
+    #: The end of it, once it is known.
+    output: Output | None = None
+    error: Problem = _CANCELLED
+    is_whole = False
+
+    def __init__(self, *, model: str, created: int) -> None:
+        self._model = model
+        self._created = created
 
     def chunk(self, delta: Delta, *, finish_reason: str | None = None) -> bytes:
         """One event."""
-        choices = (ChunkChoice(delta=delta, finish_reason=finish_reason),)
-        return b"data: " + encode(ChatCompletionChunk(**self._fields, choices=choices)) + b"\n\n"
+        return self._event((ChunkChoice(delta=delta, finish_reason=finish_reason),), None)
 
     def usage(self, usage: Usage) -> bytes:
         """The last event before the end, when it was asked for."""
-        return b"data: " + encode(ChatCompletionChunk(**self._fields, choices=(), usage=usage)) + b"\n\n"
+        return self._event((), usage)
+
+    def _event(self, choices: tuple[ChunkChoice, ...], usage: Usage | None) -> bytes:
+        chunk = ChatCompletionChunk(
+            id=f"chatcmpl-{self.request_id}",
+            model=self._model,
+            created=self._created,
+            choices=choices,
+            usage=usage,
+        )
+        return b"data: " + encode(chunk) + b"\n\n"
 
 
 def _completion(response: Response, output: Output) -> ChatCompletion:
@@ -273,10 +296,8 @@ def _error_event(document: Problem) -> bytes:
     return b"data: " + encode(openai_error(document)) + b"\n\n"
 
 
-def _is_end(event: object, request_id: UUID) -> bool:
-    if isinstance(event, ResponseReady):
-        return event.request_id == request_id
-    return isinstance(event, StateChanged) and event.request_id == request_id and event.status.is_final
+def _is_about(event: Event, request_id: UUID) -> bool:
+    return isinstance(event, ResponseReady | StateChanged) and event.request_id == request_id
 
 
 def _too_late(request_id: UUID, *, is_draining: bool) -> FieldpostError:

@@ -1,9 +1,6 @@
 """The gateway: the HTTP door, operators' HTTP and the page. Holds no state; every answer comes from the services."""
 
-from collections.abc import Sequence
-
-import msgspec
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from fieldpost.clock import Clock
 from fieldpost.ports.backends import Backends
@@ -18,9 +15,7 @@ from fieldpost.services.intake import Intake
 from fieldpost.services.mailbox import Mailbox
 from fieldpost.services.registration import Registration
 from fieldpost.settings import Settings
-from fieldpost.web.endpoint import Endpoint, Receive, Scope, Send
-from fieldpost.web.openapi import document
-from fieldpost.web.operations import Call, Caller, Operation, Reply, header
+from fieldpost.web.routing import routes_of
 
 
 class Gateway:
@@ -41,53 +36,24 @@ class Gateway:
         mailbox: Mailbox,
     ) -> None:
         self._credentials = credentials
-        self._requests = RequestOperations(
-            settings=settings.server, clock=clock, intake=intake, answers=answers, mailbox=mailbox
+        requests = RequestOperations(
+            settings=settings.server, models=tuple(backends.models), intake=intake, answers=answers, mailbox=mailbox
         )
-        self._page = PageOperations(backends=backends, clock=clock, default_model=intake.default_model)
         responses = ResponseOperations(settings=settings.server, answers=answers)
         chat = ChatOperations(
             settings=settings.chat, backends=backends, clock=clock, intake=intake, answers=answers, mailbox=mailbox
         )
         admin = AdminOperations(backends=backends, registration=registration)
-        self._operations: Sequence[Operation] = [
-            *self._requests.operations(),
+        page = PageOperations(backends=backends, clock=clock, default_model=intake.default_model)
+        # The most used first: routes are tried in this order.
+        self._operations = [
+            *requests.operations(),
             *responses.operations(),
             *chat.operations(),
             *admin.operations(),
+            *page.operations(),
         ]
 
     def routes(self) -> list[BaseRoute]:
-        """A route per operation, in the order of their use."""
-        described = msgspec.json.encode(document(self._operations, version=self._page.version))
-
-        async def openapi(_call: Call) -> Reply:
-            return Reply(body=described)
-
-        own = Operation(method="GET", path="/openapi.json", summary="This API", handler=openapi, caller=Caller.ANYONE)
-        by_path: dict[str, dict[str, Operation]] = {}
-        for operation in [*self._operations, *self._page.operations(), own]:
-            by_path.setdefault(operation.path, {})[operation.method] = operation
-        return [Route(path, self._methods(path, of_path), methods=list(of_path)) for path, of_path in by_path.items()]
-
-    def _methods(self, path: str, operations: dict[str, Operation]) -> "_Methods":
-        endpoints = {method: Endpoint(operation, self._credentials) for method, operation in operations.items()}
-        if "GET" in endpoints:
-            endpoints["HEAD"] = endpoints["GET"]
-        waiting = Endpoint(self._requests.waiting_post(), self._credentials) if path == "/v1/requests" else None
-        return _Methods(endpoints, waiting)
-
-
-class _Methods:
-    """One path's endpoints by method; one route per path, so that a wrong method is told which are right."""
-
-    def __init__(self, endpoints: dict[str, Endpoint], waiting: Endpoint | None) -> None:
-        self._endpoints = endpoints
-        self._waiting = waiting
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        method = scope["method"]
-        if method == "POST" and self._waiting is not None and header(scope, b"prefer") is not None:
-            await self._waiting(scope, receive, send)
-            return
-        await self._endpoints[method](scope, receive, send)
+        """A route per path."""
+        return routes_of(self._operations, self._credentials)

@@ -7,7 +7,7 @@ import msgspec
 
 from fieldpost.clock import Clock
 from fieldpost.ports.backends import Backends
-from fieldpost.web.operations import Call, Caller, Operation, Reply
+from fieldpost.web.operations import Call, Caller, Handler, Operation, Reply
 
 _CONTENT_TYPES = {
     "index.html": b"text/html; charset=utf-8",
@@ -49,25 +49,18 @@ class PageOperations:
             default_model=default_model,
         )
 
-    @property
-    def version(self) -> str:
-        """The version of this Fieldpost."""
-        return self._about.version
-
     def operations(self) -> list[Operation]:
         """The page's, which are not part of the API."""
-        operations = [
-            self._operation("/" if name == "index.html" else f"/page/{name}", name) for name in _CONTENT_TYPES
-        ]
-        return [*operations, self._about_operation()]
+        files = [self._file("/" if name == "index.html" else f"/page/{name}", name) for name in _CONTENT_TYPES]
+        return [*files, self._about_operation()]
 
-    def _operation(self, path: str, name: str) -> Operation:
+    def _file(self, path: str, name: str) -> Operation:
         reply = Reply(body=self._files[name], content_type=_CONTENT_TYPES[name], headers=_HEADERS)
 
         async def send(_call: Call) -> Reply:
             return reply
 
-        return Operation(method="GET", path=path, summary="The page", handler=send, caller=Caller.ANYONE)
+        return _operation(path, send)
 
     def _about_operation(self) -> Operation:
         reply = Reply(body=msgspec.json.encode(self._about))
@@ -75,4 +68,15 @@ class PageOperations:
         async def send(_call: Call) -> Reply:
             return reply
 
-        return Operation(method="GET", path="/page/about", summary="What this is", handler=send, caller=Caller.ANYONE)
+        return _operation("/page/about", send)
+
+
+def _operation(path: str, handler: Handler) -> Operation:
+    return Operation(
+        method="GET",
+        path=path,
+        summary="The page",
+        handler=handler,
+        caller=Caller.ANYONE,
+        is_documented=False,
+    )

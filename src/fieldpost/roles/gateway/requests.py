@@ -1,35 +1,27 @@
 """`/v1/requests`: post, look up, list, cancel, acknowledge, follow."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
-from fieldpost.clock import Clock
 from fieldpost.errors import InvalidRequestError, StateConflictError
 from fieldpost.messages.cursors import read_cursor, write_cursor
-from fieldpost.messages.events import Event, ResponseChunk, ResponseReady, StateChanged
 from fieldpost.messages.requests import Channel, RequestBody, RequestState, RequestStatus
 from fieldpost.messages.responses import Response
+from fieldpost.roles.gateway.following import follow
 from fieldpost.services.answers import Answers
 from fieldpost.services.intake import Intake
 from fieldpost.services.mailbox import Mailbox
-from fieldpost.services.waiting import within
 from fieldpost.settings import ServerSettings
 from fieldpost.web import sse
-from fieldpost.web.operations import Call, Caller, Operation, Parameter, Reply
+from fieldpost.web.operations import IDEMPOTENCY_KEY, Call, Caller, Operation, Parameter, Reply
 from fieldpost.web.preferences import wait_seconds
 
 encode = msgspec.json.Encoder().encode
 
 _ID = Parameter(name="id", schema={"type": "string", "format": "uuid"}, description="The request's id", place="path")
-_KEY = Parameter(
-    name="Idempotency-Key",
-    schema={"type": "string", "minLength": 1, "maxLength": 255},
-    description="The same key again is the same request",
-    place="header",
-)
 _PREFER = Parameter(
     name="Prefer",
     schema={"type": "string", "examples": ["wait=10"]},
@@ -62,10 +54,16 @@ class RequestOperations:
     """The operations and their handlers."""
 
     def __init__(
-        self, *, settings: ServerSettings, clock: Clock, intake: Intake, answers: Answers, mailbox: Mailbox
+        self,
+        *,
+        settings: ServerSettings,
+        models: Sequence[str],
+        intake: Intake,
+        answers: Answers,
+        mailbox: Mailbox,
     ) -> None:
         self._max_wait_seconds = settings.max_wait_seconds
-        self._clock = clock
+        self._models = models
         self._intake = intake
         self._answers = answers
         self._mailbox = mailbox
@@ -81,13 +79,15 @@ class RequestOperations:
                 summary="Posts a request",
                 handler=self._post,
                 body=RequestBody,
-                parameters=[_KEY, _PREFER],
+                parameters=[IDEMPOTENCY_KEY, _PREFER],
                 answers={
                     202: ("It is safe on disk", AcceptedBody, "application/json"),
                     200: ("With `Prefer: wait`: the response", Response, "application/json"),
                 },
                 problems=(409, 503, 504, 507),
-                waits=False,
+                waits_if_preferred=True,
+                example={"input": {"prompt": "How long may a driver drive in one day?"}},
+                refinements=self._refinements(),
             ),
             Operation(
                 **device,
@@ -152,24 +152,30 @@ class RequestOperations:
             ),
         ]
 
-    def waiting_post(self) -> Operation:
-        """Posting with `Prefer: wait`, which takes longer and ends when the caller leaves; not a route of its own."""
-        return msgspec.structs.replace(self.operations()[0], handler=self._post_and_wait, waits=True)
+    def _refinements(self) -> dict[str, Any]:
+        """What the types cannot say: exactly one of two members, the models there are."""
+        nothing = {"type": "null"}
+        one_of = [
+            {"required": ["prompt"], "properties": {"prompt": {"type": "string"}, "messages": nothing}},
+            {"required": ["messages"], "properties": {"messages": {"type": "array"}, "prompt": nothing}},
+        ]
+        return {
+            "Input": {"oneOf": one_of},
+            "RequestBody": {"properties": {"model": {"anyOf": None, "enum": [*self._models, None]}}},
+            "RequestStatus": {"properties": {"response": {"$ref": "#/components/schemas/Response"}}},
+        }
 
     async def _post(self, call: Call) -> Reply:
-        accepted = await self._intake.accept(
-            call.device, call.body, channel=Channel.HTTP, idempotency_key=_idempotency_key(call)
-        )
-        return _accepted(accepted.request_id)
-
-    async def _post_and_wait(self, call: Call) -> Reply:
         seconds = wait_seconds(call.header(b"prefer"), cap=self._max_wait_seconds)
+        device_id = call.device.device_id
         accepted = await self._intake.accept(
-            call.device, call.body, channel=Channel.HTTP, idempotency_key=_idempotency_key(call)
+            call.device, call.body, channel=Channel.HTTP, idempotency_key=call.idempotency_key()
         )
-        request_id, device_id = accepted.request_id, call.device.device_id
         if seconds is None:
-            return _accepted(request_id)
+            return _accepted(accepted.request_id)
+        return await self._wait(device_id, accepted.request_id, seconds)
+
+    async def _wait(self, device_id: int, request_id: UUID, seconds: float) -> Reply:
         applied = (b"preference-applied", b"wait=%d" % int(seconds))
         body = await self._answers.wait(device_id, request_id, timeout_seconds=seconds)
         if body is None:
@@ -218,32 +224,8 @@ class RequestOperations:
     async def _events(self, call: Call) -> Reply:
         request_id, device_id = call.request_id(), call.device.device_id
         await self._answers.status(device_id, request_id)
-        return Reply(content_type=sse.CONTENT_TYPE, headers=sse.HEADERS, stream=self._follow(device_id, request_id))
-
-    async def _follow(self, device_id: int, request_id: UUID) -> AsyncIterator[bytes]:
-        async with self._mailbox.listen(device_id) as listener:
-            status = await self._answers.status(device_id, request_id)
-            yield _status_event(request_id, status.status, status.attempts)
-            while not status.status.is_final:
-                events = await within(listener.receive(), sse.KEEP_ALIVE_SECONDS)
-                if self._answers.is_draining:
-                    return
-                for event in events or ():
-                    if isinstance(event, StateChanged | ResponseChunk) and event.request_id == request_id:
-                        yield _event(event)
-                if not events:
-                    yield sse.KEEP_ALIVE
-                if not events or any(_may_end(event, request_id) for event in events):
-                    status = await self._answers.status(device_id, request_id)
-            if status.response is not None:
-                yield sse.event("response", bytes(msgspec.Raw(status.response)))
-
-
-def _idempotency_key(call: Call) -> str | None:
-    key = call.header(b"idempotency-key")
-    if key is not None and not 1 <= len(key) <= 255:
-        raise InvalidRequestError("Idempotency-Key takes 1 to 255 characters", errors=("Idempotency-Key",))
-    return key
+        stream = follow(device_id, request_id, answers=self._answers, mailbox=self._mailbox)
+        return Reply(content_type=sse.CONTENT_TYPE, headers=sse.HEADERS, stream=stream)
 
 
 def _accepted(request_id: UUID, *headers: tuple[bytes, bytes]) -> Reply:
@@ -253,20 +235,3 @@ def _accepted(request_id: UUID, *headers: tuple[bytes, bytes]) -> Reply:
         body=b'{"id":"%s","status":"queued"}' % text,
         headers=((b"location", b"/v1/requests/" + text), *headers),
     )
-
-
-def _may_end(event: Event, request_id: UUID) -> bool:
-    if isinstance(event, ResponseReady):
-        return event.request_id == request_id
-    return isinstance(event, StateChanged) and event.request_id == request_id and event.status.is_final
-
-
-def _event(event: StateChanged | ResponseChunk) -> bytes:
-    if isinstance(event, StateChanged):
-        return _status_event(event.request_id, event.status, event.attempt)
-    fields = {"request_id": event.request_id, "attempt": event.attempt, "index": event.index, "text": event.text}
-    return sse.event("chunk", encode(fields))
-
-
-def _status_event(request_id: UUID, status: RequestState, attempt: int) -> bytes:
-    return sse.event("status", encode({"request_id": request_id, "status": status, "attempt": attempt}))
