@@ -1,0 +1,69 @@
+"""Hints that something changed in `Requests/`, from the kernel. Some are missed, so whoever listens scans as well.
+
+Each folder is watched by itself: watching recursively would follow symbolic links, to anywhere.
+"""
+
+import os
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from itertools import islice
+from pathlib import Path
+
+from fieldpost.backends.local_folder.listing import is_device_id
+from fieldpost.observability import get_logger
+from fieldpost.policy.settling import is_skipped
+
+#: Folders watched at most; the kernel allows only so many, and files in others are found by scanning.
+_MAX_WATCHED = 5000
+_STEP_MILLISECONDS = 20
+_DEBOUNCE_MILLISECONDS = 100
+#: How often it is checked that what is watched is still what lies at the path.
+_CHECK_MILLISECONDS = 2000
+
+log = get_logger()
+
+
+async def hints(requests: Path) -> AsyncGenerator[None, None]:
+    """Yields after files appeared or changed; ends when there is nothing to watch or the kernel refuses."""
+    while watched := _watched(requests):
+        try:
+            async with aclosing(_changes(requests, watched)) as changes:
+                async for has_changes in changes:
+                    if has_changes:
+                        yield None
+                    if _watched(requests) != watched:
+                        break
+        except (OSError, RuntimeError) as error:
+            log.warning("watching_failed", error=repr(error))
+            return
+        # A file may have come into a new folder before it was watched.
+        yield None
+
+
+async def _changes(requests: Path, watched: dict[str, int]) -> AsyncGenerator[bool, None]:
+    from watchfiles import Change, awatch
+
+    def is_news(change: Change, path: str) -> bool:
+        return change is not Change.deleted and not is_skipped(Path(path).name)
+
+    async for changes in awatch(
+        requests,
+        *(requests / name for name in watched if name),
+        watch_filter=is_news,
+        debounce=_DEBOUNCE_MILLISECONDS,
+        step=_STEP_MILLISECONDS,
+        rust_timeout=_CHECK_MILLISECONDS,
+        yield_on_timeout=True,
+        recursive=False,
+    ):
+        yield bool(changes)
+
+
+def _watched(requests: Path) -> dict[str, int]:
+    """Inodes by name of the folders to watch, the parent's under the empty name; empty when there is none."""
+    try:
+        with os.scandir(requests) as entries:
+            folders = (entry for entry in entries if is_device_id(entry.name) and entry.is_dir(follow_symlinks=False))
+            return {"": requests.stat().st_ino} | {entry.name: entry.inode() for entry in islice(folders, _MAX_WATCHED)}
+    except OSError:
+        return {}
