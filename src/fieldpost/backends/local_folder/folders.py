@@ -85,6 +85,8 @@ class LocalFolders:
             return self._listing.drops(requests, limit=limit)
 
     def _read(self, drop: Drop, limit_bytes: int) -> bytes:
+        if not drop.is_regular:
+            raise DropChangedError("not a regular file: it has no content to read")
         with self._area(_REQUESTS) as requests:
             try:
                 with (
