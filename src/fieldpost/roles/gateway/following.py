@@ -26,7 +26,7 @@ async def follow(device_id: int, request_id: UUID, *, answers: Answers, mailbox:
         quiet_seconds = 0.0
         while not status.status.is_final and not answers.is_draining:
             heard = await within(listener.receive(), _RECHECK_SECONDS)
-            events = [event for event in heard or () if _is_about(event, request_id)]
+            events = [event for event in heard or () if is_about(event, request_id)]
             for event in events:
                 if isinstance(event, StateChanged | ResponseChunk):
                     yield _event(event)
@@ -48,7 +48,8 @@ def may_end(event: Event) -> bool:
     return isinstance(event, ResponseReady) or (isinstance(event, StateChanged) and event.status.is_final)
 
 
-def _is_about(event: Event, request_id: UUID) -> bool:
+def is_about(event: Event, request_id: UUID) -> bool:
+    """Whether the event is about this request."""
     return isinstance(event, StateChanged | ResponseChunk | ResponseReady) and event.request_id == request_id
 
 
