@@ -97,14 +97,18 @@ async def test_a_linked_device_folder_is_not_followed(root: Path, folders: Local
     assert (tmp_path / "elsewhere" / "secret.txt").exists()
 
 
-async def test_answers_are_not_written_through_a_link(root: Path, folders: LocalFolders, tmp_path: Path) -> None:
+async def test_answers_are_not_written_through_a_link_which_is_put_aside(
+    root: Path, folders: LocalFolders, tmp_path: Path
+) -> None:
     (tmp_path / "elsewhere").mkdir()
     (root / "Responses").mkdir(parents=True)
     (root / "Responses" / "17").symlink_to(tmp_path / "elsewhere")
 
-    with pytest.raises(BackendUnavailableError):
-        await folders.deliver(17, "answer.json", b"{}")
+    await folders.deliver(17, "answer.json", b"{}")
+
     assert [] == _names(tmp_path / "elsewhere")
+    assert ["answer.json"] == _names(root / "Responses" / "17")
+    assert (root / "Responses" / "17 (2)").is_symlink()
 
 
 async def test_what_is_not_a_regular_file_is_told_apart_never_read_and_can_be_rejected(

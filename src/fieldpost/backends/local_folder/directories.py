@@ -76,6 +76,12 @@ def look(directory: int, name: str) -> os.stat_result | None:
         return None
 
 
+def is_directory(directory: int, name: str) -> bool:
+    """Whether a directory stands under this name, not a link to one."""
+    facts = look(directory, name)
+    return facts is not None and stat.S_ISDIR(facts.st_mode)
+
+
 def read_all(descriptor: int, *, limit_bytes: int) -> bytes:
     """The file's content from where it stands, `limit_bytes` and one chunk at most."""
     pieces = iter(lambda: os.read(descriptor, _CHUNK_BYTES), b"")
@@ -122,29 +128,24 @@ def reserve(directory: int, name: str, *, as_directory: bool = False) -> str:
 
 def release(directory: int, name: str) -> None:
     """Gives a reserved name up, if nothing was moved onto it."""
-    facts = look(directory, name)
     with contextlib.suppress(OSError):
-        if facts is not None and stat.S_ISDIR(facts.st_mode):
+        if is_directory(directory, name):
             os.rmdir(name, dir_fd=directory)
-        elif facts is not None and facts.st_size == 0:
+        elif os.stat(name, dir_fd=directory, follow_symlinks=False).st_size == 0:
             os.unlink(name, dir_fd=directory)
 
 
 def put_back(source: int, moved: str, target: int, name: str) -> None:
     """Moves something to `name` in `target`, or to a free name beside it; never onto anything."""
-    facts = os.stat(moved, dir_fd=source, follow_symlinks=False)
+    can_be_linked = not is_directory(source, moved)
     for candidate in islice(free_names(name), _MAX_TRIES):
         if look(target, candidate) is not None:
             continue
         with contextlib.suppress(FileExistsError):
-            if _cannot_link(facts) or not _link(source, moved, target, candidate):
+            if not (can_be_linked and _link(source, moved, target, candidate)):
                 os.rename(moved, candidate, src_dir_fd=source, dst_dir_fd=target)
             return
     raise FileExistsError(errno.EEXIST, "no free name", name)
-
-
-def _cannot_link(facts: os.stat_result) -> bool:
-    return stat.S_ISDIR(facts.st_mode)
 
 
 def _link(source: int, moved: str, target: int, name: str) -> bool:

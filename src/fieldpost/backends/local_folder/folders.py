@@ -22,10 +22,13 @@ from fieldpost.errors import (
     RequestTooLargeError,
     StorageFullError,
 )
+from fieldpost.observability import get_logger
 from fieldpost.policy.settling import free_names, reason_name
 from fieldpost.ports.folders import Drop
 
 T = TypeVar("T")
+
+log = get_logger()
 
 _REQUESTS, _RESPONSES, _REJECTED, _DONE = "Requests", "Responses", "Rejected", "Done"
 _THREADS = 4
@@ -138,13 +141,12 @@ class LocalFolders:
         return False
 
     def _deliver(self, device_id: int, name: str, content: bytes) -> None:
-        with self._area(_RESPONSES) as responses, directories.opened(responses, str(device_id), make=True) as folder:
-            # A directory cannot be replaced by a file: next to it, then.
-            for candidate in free_names(name):
-                facts = directories.look(folder, candidate)
-                if facts is None or not stat.S_ISDIR(facts.st_mode):
-                    directories.write_whole(folder, candidate, content)
-                    return
+        with self._area(_RESPONSES) as responses:
+            _clear_the_way(responses, str(device_id))
+            with directories.opened(responses, str(device_id), make=True) as folder:
+                # A directory cannot be replaced by a file: next to it, then.
+                candidates = (each for each in free_names(name) if not directories.is_directory(folder, each))
+                directories.write_whole(folder, next(candidates), content)
 
     @contextlib.contextmanager
     def _area(self, name: str) -> Iterator[int]:
@@ -217,6 +219,15 @@ def _reserve(target: int, name: str, facts: os.stat_result, reason: bytes | None
             return taken
         directories.release(target, taken)
     raise AssertionError("names without end")
+
+
+def _clear_the_way(responses: int, name: str) -> None:
+    """Puts aside what stands in a folder's place: one device's answers must not hold up everybody's."""
+    if directories.look(responses, name) is None or directories.is_directory(responses, name):
+        return
+    aside = directories.reserve(responses, name)
+    os.rename(name, aside, src_dir_fd=responses, dst_dir_fd=responses)
+    log.warning("folder_put_aside", folder=name, name=aside)
 
 
 def _give_up(target: int, name: str, reason: bytes | None) -> None:
