@@ -16,9 +16,10 @@ MAX_DEPTH = 64
 NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 
 
-class TextPart(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="text"):
+class TextPart(msgspec.Struct, frozen=True, kw_only=True):
     """A piece of a message's content; other kinds (images, audio) are refused."""
 
+    type: Literal["text"]
     text: NonEmpty
 
 

@@ -1,7 +1,7 @@
 """Opaque cursors for pages: a time and an id, or a number."""
 
 import base64
-import binascii
+import re
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -9,6 +9,9 @@ from fieldpost.errors import InvalidRequestError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME_BYTES = 8
+_MAX_MICROSECONDS = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+#: What a cursor looks like.
+CURSOR_PATTERN = "^[A-Za-z0-9_-]{32}$"
 
 
 def write_cursor(at: datetime, request_id: UUID) -> str:
@@ -23,9 +26,8 @@ def read_cursor(text: str) -> tuple[datetime, UUID]:
     Raises:
         InvalidRequestError: this is not one of ours.
     """
-    try:
-        raw = base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True)
-        at = _EPOCH + timedelta(microseconds=int.from_bytes(raw[:_TIME_BYTES], "big"))
-        return at, UUID(bytes=raw[_TIME_BYTES:])
-    except (ValueError, OverflowError, binascii.Error):
-        raise InvalidRequestError("not a cursor of this list", errors=("after",)) from None
+    if not re.fullmatch(CURSOR_PATTERN, text, re.ASCII):
+        raise InvalidRequestError("not a cursor of this list", errors=("after",))
+    raw = base64.urlsafe_b64decode(text)
+    microseconds = min(int.from_bytes(raw[:_TIME_BYTES], "big"), _MAX_MICROSECONDS)
+    return _EPOCH + timedelta(microseconds=microseconds), UUID(bytes=raw[_TIME_BYTES:])

@@ -12,6 +12,9 @@ import msgspec
 #: Device ids are positive and fit a signed 64-bit column.
 DeviceId = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 
+#: An id that an operator chooses leaves room for those given out after it.
+ChosenId = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
+
 
 class DeviceKind(StrEnum):
     """What a device is; later issues hang limits on it."""
@@ -36,7 +39,7 @@ class Credential(msgspec.Struct, frozen=True, kw_only=True):
 
     device_id: int
     kind: DeviceKind
-    #: HMAC-SHA256 of the secret, 32 bytes.
+    #: Keyed hash of the secret, 32 bytes.
     key_hash: bytes
     disabled: bool
 
@@ -46,7 +49,7 @@ class NewDevice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     kind: DeviceKind
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-    id: DeviceId | None = None
+    id: ChosenId | None = None
 
 
 class DeviceChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -57,10 +57,10 @@ class Application:
         except HTTPException as error:
             await send_reply(send, _http_problem(error, scope["path"]))
         except Exception as error:
+            if is_started or not isinstance(error, FieldpostError):
+                log.exception("request_failed", path=scope["path"])
             if is_started:
                 raise
-            if not isinstance(error, FieldpostError):
-                log.exception("request_failed", path=scope["path"])
             await send_reply(send, error_reply(error, instance=scope["path"]))
 
 

@@ -11,6 +11,7 @@ from fieldpost.messages.devices import Credential
 from fieldpost.observability import get_logger
 from fieldpost.services.credentials import Credentials
 from fieldpost.web.bodies import Bodies, Receive, Scope, check_content_type
+from fieldpost.web.decoding import decoder
 from fieldpost.web.operations import Call, Caller, Operation, Reply, header
 from fieldpost.web.problems import error_reply, invalid_body, openai_error_reply
 from fieldpost.web.sending import Send, send_reply
@@ -27,7 +28,7 @@ class Endpoint:
         self._bodies = bodies or Bodies()
         self._decode = operation.decode
         if operation.decode is None and operation.body is not None:
-            self._decode = msgspec.json.Decoder(operation.body).decode
+            self._decode = decoder(operation.body)
         self._to_reply = openai_error_reply if operation.openai_errors else error_reply
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

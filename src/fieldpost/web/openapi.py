@@ -23,6 +23,15 @@ _SCHEMES = {
 _KEY_PROBLEMS = {Caller.DEVICE: {401, 403}, Caller.OPERATOR: {401}, Caller.ANYONE: set[int]()}
 _BODY_PROBLEMS = {400, 413, 415, 422, 503}
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer", "minimum": 1}}}
+#: What is not JSON; of a stream of events the schema says what each one is.
+_TEXTS: Mapping[str, Any] = {
+    "text/plain": {"type": "string"},
+    "text/event-stream": {
+        "type": "object",
+        "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+        "required": ["data"],
+    },
+}
 _CONVERTER = re.compile(r"\{(\w+):\w+\}")
 
 Document = dict[str, Any]
@@ -116,8 +125,7 @@ def _answers(operation: Operation) -> Document:
     for status, (description, kind, content_type) in operation.answers.items():
         answers[str(status)] = {"description": description}
         for one_type in filter(None, content_type.split(",")):
-            # A stream of events is text to a schema.
-            schema = _ref(kind) if kind is not None and one_type == _JSON else {"type": "string"}
+            schema = _ref(kind) if kind is not None and one_type == _JSON else _TEXTS[one_type]
             answers[str(status)].setdefault("content", {})[one_type] = {"schema": schema}
     for status in sorted(_problem_statuses(operation)):
         answers[str(status)] = _problem_answer(operation, status)

@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 
 from fieldpost.errors import InvalidRequestError, NotFoundError
+from fieldpost.messages.cursors import CURSOR_PATTERN
 from fieldpost.messages.devices import Credential
 
 
@@ -114,6 +115,11 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     place: str = "query"
 
 
+AFTER_CURSOR = Parameter(
+    name="after",
+    schema={"type": "string", "pattern": CURSOR_PATTERN},
+    description="`next` of the page before",
+)
 IDEMPOTENCY_KEY = Parameter(
     name="Idempotency-Key",
     schema={"type": "string", "minLength": 1, "maxLength": 255},

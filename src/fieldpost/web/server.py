@@ -38,6 +38,8 @@ async def serve(application: Application, *, host: str, port: int, on_listening:
             lifespan="off",
             access_log=False,
             log_config=None,
+            # What goes wrong is logged where it is known.
+            log_level="critical",
             server_header=False,
             backlog=_BACKLOG,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,

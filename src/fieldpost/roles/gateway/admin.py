@@ -14,7 +14,7 @@ from fieldpost.ports.backends import Backends
 from fieldpost.ports.ledger import DeadLetter
 from fieldpost.services.queues import all_queues
 from fieldpost.services.registration import Registration
-from fieldpost.web.operations import Call, Caller, Operation, Parameter, Reply
+from fieldpost.web.operations import AFTER_CURSOR, Call, Caller, Operation, Parameter, Reply
 
 encode = msgspec.json.Encoder().encode
 
@@ -31,7 +31,6 @@ _ID = Parameter(
     description="The device's id",
     place="path",
 )
-_AFTER = Parameter(name="after", schema={"type": "string"}, description="`next` of the page before")
 _AFTER_ID = Parameter(
     name="after",
     schema={"type": "integer", "minimum": 0, "maximum": _MAX_ID, "default": 0},
@@ -166,7 +165,7 @@ class AdminOperations:
                 path="/admin/requests",
                 summary="Lists the requests of all devices, newest first",
                 handler=self._requests,
-                parameters=[_AFTER, _LIMIT],
+                parameters=[AFTER_CURSOR, _LIMIT],
                 answers={200: ("A page", OverviewPage, "application/json")},
                 refinements={"RequestOverview": {"properties": {"response": RESPONSE}}},
                 problems=(422, 503),

@@ -17,12 +17,13 @@ from fieldpost.services.intake import Intake
 from fieldpost.services.mailbox import Mailbox
 from fieldpost.settings import ChatSettings
 from fieldpost.web import sse
+from fieldpost.web.decoding import decoder
 from fieldpost.web.operations import IDEMPOTENCY_KEY, Call, Caller, Operation, Parameter, Reply
 from fieldpost.web.problems import openai_error
 
 encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Response).decode
-_decode_request = msgspec.json.Decoder(ChatRequest).decode
+_decode_request = decoder(ChatRequest)
 
 #: Members of OpenAI's request that would change the answer, and that nothing here can honour.
 _NOT_HERE = ("tools", "functions", "audio", "modalities", "logprobs", "n")

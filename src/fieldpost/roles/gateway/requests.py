@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from fieldpost.errors import InvalidRequestError, StateConflictError
+from fieldpost.errors import ConflictError, InvalidRequestError, StateConflictError
 from fieldpost.messages.cursors import read_cursor, write_cursor
 from fieldpost.messages.requests import Channel, RequestBody, RequestState, RequestStatus
 from fieldpost.messages.responses import Response
@@ -16,7 +16,7 @@ from fieldpost.services.intake import Intake
 from fieldpost.services.mailbox import Mailbox
 from fieldpost.settings import ServerSettings
 from fieldpost.web import sse
-from fieldpost.web.operations import IDEMPOTENCY_KEY, Call, Caller, Operation, Parameter, Reply
+from fieldpost.web.operations import AFTER_CURSOR, IDEMPOTENCY_KEY, Call, Caller, Operation, Parameter, Reply
 from fieldpost.web.preferences import wait_seconds
 
 encode = msgspec.json.Encoder().encode
@@ -100,7 +100,7 @@ class RequestOperations:
                         schema={"type": "string", "enum": [state.value for state in RequestState]},
                         description="Only requests in this state",
                     ),
-                    Parameter(name="after", schema={"type": "string"}, description="`next` of the page before"),
+                    AFTER_CURSOR,
                     Parameter(
                         name="limit",
                         schema={"type": "integer", "minimum": 1, "maximum": 200, "default": 50},
@@ -167,13 +167,13 @@ class RequestOperations:
 
     async def _post(self, call: Call) -> Reply:
         seconds = wait_seconds(call.header(b"prefer"), cap=self._max_wait_seconds)
-        device_id = call.device.device_id
-        accepted = await self._intake.accept(
-            call.device, call.body, channel=Channel.HTTP, idempotency_key=call.idempotency_key()
-        )
+        key = call.idempotency_key()
+        if key is not None and call.body.idempotency_key not in (None, key):
+            raise ConflictError("header and body name different idempotency keys", errors=("idempotency_key",))
+        accepted = await self._intake.accept(call.device, call.body, channel=Channel.HTTP, idempotency_key=key)
         if seconds is None:
             return _accepted(accepted.request_id)
-        return await self._wait(device_id, accepted.request_id, seconds)
+        return await self._wait(call.device.device_id, accepted.request_id, seconds)
 
     async def _wait(self, device_id: int, request_id: UUID, seconds: float) -> Reply:
         applied = (b"preference-applied", b"wait=%d" % int(seconds))
