@@ -9,7 +9,7 @@ import os
 import random
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Protocol
 
 import msgspec
@@ -75,11 +75,13 @@ async def run(
     clock: Clock | None = None,
     on_listening: Callable[[int], None] = lambda _port: None,
     stop: asyncio.Event | None = None,
+    without: Collection[str] = (),
 ) -> None:
     """Runs all roles over the embedded engines until `stop` is set or SIGTERM or SIGINT comes, then drains.
 
     Args:
         on_listening: told the port once the doors are open.
+        without: roles that are left out; what is meant for them waits.
 
     Raises:
         ConfigError: the settings or the port cannot be used.
@@ -93,7 +95,7 @@ async def run(
     try:
         async with open_backends(settings, the_clock) as backends:
             house = _build(settings, backends, the_clock)
-            await _live(settings, the_clock, house, on_listening, stopping)
+            await _live(settings, the_clock, house, on_listening, stopping, without)
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
@@ -105,6 +107,7 @@ async def _live(
     house: House,
     on_listening: Callable[[int], None],
     stopping: asyncio.Event,
+    without: Collection[str],
 ) -> None:
     await house.credentials.load()
     application = build(
@@ -122,7 +125,9 @@ async def _live(
     )
     async with asyncio.TaskGroup() as tasks:
         running = [
-            tasks.create_task(_keep_running(name, role, clock, house.metrics), name=name) for name, role in roles
+            tasks.create_task(_keep_running(name, role, clock, house.metrics), name=name)
+            for name, role in roles
+            if name not in without
         ]
         server = tasks.create_task(
             serve(application, host=settings.server.host, port=settings.server.port, on_listening=on_listening)
@@ -166,7 +171,8 @@ async def _keep_running(name: str, role: Callable[[], Awaitable[None]], clock: C
 
 
 def _build(settings: Settings, backends: Backends, clock: Clock) -> House:
-    source = random.SystemRandom()
+    # Ids and jitter: nothing that must not be guessed hangs on it.
+    source = random.Random()  # noqa: S311
     metrics = Metrics()
     instance = f"{socket.gethostname()}-{os.getpid()}"
     mailbox = Mailbox(backends)

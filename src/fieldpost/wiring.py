@@ -40,7 +40,7 @@ async def open_backends(settings: Settings, clock: Clock) -> AsyncIterator[Backe
     directory = Path(settings.data.directory)
     async with AsyncExitStack() as stack:
         stack.enter_context(lock_directory(directory))
-        pepper = _secret_file(directory / "pepper.key", lambda: secrets.token_hex(32)).encode()
+        pepper = bytes.fromhex(_secret_file(directory / "pepper.key", lambda: secrets.token_hex(32)))
         operator_key = _secret_file(directory / "operator.key", lambda: f"fpa_{_OPERATOR}_{new_secret()}")
         knowledge = _knowledge(directory / "knowledge")
         embedded = await stack.enter_async_context(open_database(directory / "fieldpost.db"))

@@ -4,9 +4,9 @@ import asyncio
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
+from itertools import islice
 
 import msgspec
-from cachetools import TTLCache
 
 from fieldpost.clock import Clock
 from fieldpost.messages.events import Event
@@ -93,19 +93,28 @@ class MemoryValues:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        # One lifetime for all: a value's own, when shorter, is kept with it.
-        self._values: TTLCache[str, tuple[float, bytes]] = TTLCache(MAX_VALUES, ttl=3600.0, timer=clock.monotonic)
+        # In order of their setting, so that the oldest are found without looking.
+        self._values: dict[str, tuple[float, bytes]] = {}
 
     async def put(self, values: Sequence[tuple[str, bytes]], *, ttl_seconds: float) -> None:
         """Sets values."""
-        expires = self._clock.monotonic() + ttl_seconds
+        now = self._clock.monotonic()
         for key, value in values:
-            self._values[key] = (expires, value)
+            self._values.pop(key, None)
+            self._values[key] = (now + ttl_seconds, value)
+        self._forget(now, at_most=2 * len(values))
 
     async def get(self, key: str) -> bytes | None:
         """The value, while it lives."""
         found = self._values.get(key)
         return found[1] if found is not None and found[0] > self._clock.monotonic() else None
+
+    def _forget(self, now: float, *, at_most: int) -> None:
+        """Drops the oldest that are over or too many; twice as many as came, so that it keeps up."""
+        for key, (expires, _) in list(islice(self._values.items(), at_most)):
+            if expires > now and len(self._values) <= MAX_VALUES:
+                return
+            del self._values[key]
 
 
 class MemoryLeases:

@@ -91,6 +91,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     input: Input
     accepted_at: datetime
     #: SHA-256 over model, kind, input and parameters: tells whether a reused key means the same request.
+    #: Empty without a key.
     body_hash: bytes
     kind: str | None = None
     deadline_at: datetime | None = None

@@ -93,7 +93,8 @@ class Intake:
         request = self._request(device, body, channel, idempotency_key, parameters or {}, file_name)
         if request.idempotency_key is not None and await self._is_known(request):
             return Accepted(request_id=request.id, duplicate=True)
-        self._publishing[request.id] = request.body_hash
+        if request.idempotency_key is not None:
+            self._publishing[request.id] = request.body_hash
         try:
             shard = self._backends.shards.shard_of(device.device_id)
             await self._backends.broker.publish(requests_queue(shard), [_encode(request)])
@@ -136,7 +137,8 @@ class Intake:
             input=body.input,
             accepted_at=now,
             deadline_at=deadline_at,
-            body_hash=body_hash(_encode((model, body.kind, body.input, parameters))),
+            # Without a key no other request can have this id, so there is nothing to tell apart.
+            body_hash=b"" if key is None else body_hash(_encode((model, body.kind, body.input, parameters))),
             idempotency_key=key,
             cache=body.cache,
             parameters=parameters,

@@ -78,6 +78,9 @@ class SqliteBroker:
         self._publishes: deque[_Publish] = deque()
         self._acks: deque[tuple[str, int]] = deque()
         self._is_flush_coming = False
+        #: Publishers that wait, and until when, oldest first.
+        self._unconfirmed: deque[tuple[float, asyncio.Future[None]]] = deque()
+        self._is_expiry_coming = False
 
     async def open(self) -> None:
         """Counts what is there from before."""
@@ -105,11 +108,8 @@ class SqliteBroker:
         confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._publishes.append(_Publish(target, items, confirmed))
         self._flush_soon()
-        try:
-            async with asyncio.timeout(CONFIRM_SECONDS):
-                await confirmed
-        except TimeoutError as error:
-            raise BackendTimeoutError("the disk did not confirm in time") from error
+        self._expire_later(confirmed)
+        await confirmed
 
     @asynccontextmanager
     async def consume(self, queues: Sequence[str], *, prefetch: int) -> AsyncIterator[Consumer]:
@@ -158,12 +158,32 @@ class SqliteBroker:
                 publish.queue.confirm(publish.items)
             else:
                 publish.queue.depth -= len(publish.items)
+            while self._unconfirmed and self._unconfirmed[0][1].done():
+                self._unconfirmed.popleft()
             if publish.confirmed.done():
                 continue
             if error is None:
                 publish.confirmed.set_result(None)
             else:
                 publish.confirmed.set_exception(error)
+
+    def _expire_later(self, confirmed: "asyncio.Future[None]") -> None:
+        """Ends the wait of a publisher whom the disk leaves waiting; one timer for all of them."""
+        loop = asyncio.get_running_loop()
+        self._unconfirmed.append((loop.time() + CONFIRM_SECONDS, confirmed))
+        if not self._is_expiry_coming:
+            self._is_expiry_coming = True
+            loop.call_later(CONFIRM_SECONDS, self._expire)
+
+    def _expire(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._unconfirmed and self._unconfirmed[0][0] <= loop.time():
+            confirmed = self._unconfirmed.popleft()[1]
+            if not confirmed.done():
+                confirmed.set_exception(BackendTimeoutError("the disk did not confirm in time"))
+        self._is_expiry_coming = bool(self._unconfirmed)
+        if self._is_expiry_coming:
+            loop.call_at(self._unconfirmed[0][0], self._expire)
 
     def _known(self, queue: str) -> Queue:
         if queue not in self._queues:

@@ -1,0 +1,61 @@
+"""The servers that are measured, each a process of its own: `python -m bench.servers NAME PORT DIRECTORY`."""
+
+import asyncio
+import sys
+
+import msgspec
+import uvicorn
+import uvloop
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from fieldpost import settings
+from fieldpost.messages.requests import RequestBody
+from fieldpost.observability import configure_logs
+from fieldpost.supervisor import run
+
+_decode = msgspec.json.Decoder(RequestBody).decode
+
+
+async def _bare(request: Request) -> Response:
+    """What a bare Starlette application does with the same body: read it, check it, answer as long a body."""
+    _decode(await request.body())
+    return Response(
+        b'{"id":"01a20e63-66c3-7d29-857c-57c2fa8f631f","status":"queued"}', 202, media_type="application/json"
+    )
+
+
+def bare_starlette(port: int) -> None:
+    application = Starlette(routes=[Route("/v1/requests", _bare, methods=["POST"])])
+    uvicorn.run(application, host="127.0.0.1", port=port, log_level="warning", access_log=False, loop="uvloop")
+
+
+def fieldpost(port: int, directory: str, without: tuple[str, ...]) -> None:
+    loaded = settings.load(
+        {},
+        overrides={
+            "server": {"port": port},
+            "data": {"directory": directory},
+            "model": {"url": "echo:", "name": "echo"},
+            "queues": {"max_requests": 10_000_000, "max_results": 10_000_000},
+            "log": {"level": "warning"},
+        },
+    )
+    configure_logs(style="json", level="warning")
+    uvloop.run(run(loaded, without=without))
+
+
+if __name__ == "__main__":
+    name, port, directory = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    match name:
+        case "starlette":
+            bare_starlette(port)
+        case "fieldpost":
+            fieldpost(port, directory, ())
+        case "fieldpost-waiting":
+            fieldpost(port, directory, ("processor", "worker"))
+        case _:
+            asyncio.run(asyncio.sleep(0))
+            sys.exit(f"unknown server {name}")
