@@ -1,0 +1,115 @@
+"""The HTTP doors in the test's own process, over real embedded engines and a real socket; no processor, no worker."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import msgspec
+from starlette.routing import BaseRoute
+
+from fieldpost.clock import SystemClock
+from fieldpost.messages.devices import DeviceKind, NewDevice
+from fieldpost.observability import Metrics
+from fieldpost.ports.backends import Backends
+from fieldpost.roles.gateway.gateway import Gateway
+from fieldpost.services.answers import Answers
+from fieldpost.services.credentials import Credentials
+from fieldpost.services.intake import Intake
+from fieldpost.services.mailbox import Mailbox
+from fieldpost.services.registration import Registration
+from fieldpost.settings import ModelSettings, ServerSettings, Settings, load
+from fieldpost.web.application import build
+from fieldpost.web.server import serve
+from fieldpost.wiring import open_backends
+
+
+class Doors(msgspec.Struct, frozen=True, kw_only=True):
+    """What a test may reach of them."""
+
+    backends: Backends
+    answers: Answers
+    intake: Intake
+    mailbox: Mailbox
+    port: int
+    device_id: int
+    device_key: str
+    operator_key: str
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def device(self) -> httpx.AsyncClient:
+        """A client that speaks as the device."""
+        return self.client(self.device_key)
+
+    def operator(self) -> httpx.AsyncClient:
+        """A client that speaks as the operator."""
+        return self.client(self.operator_key)
+
+    def client(self, key: str | None = None) -> httpx.AsyncClient:
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=30)
+
+
+@asynccontextmanager
+async def open_doors(directory: Path) -> AsyncIterator[Doors]:
+    """A gateway with one device, listening on a free port."""
+    clock, metrics = SystemClock(), Metrics()
+    settings = _settings(directory)
+    async with open_backends(settings, clock) as backends, asyncio.TaskGroup() as tasks:
+        mailbox = Mailbox(backends)
+        credentials = Credentials(settings=settings, backends=backends, clock=clock)
+        registration = Registration(backends=backends, clock=clock, credentials=credentials)
+        intake = Intake(settings=settings, backends=backends, clock=clock, source=random.Random(1), metrics=metrics)
+        answers = Answers(backends=backends, clock=clock, intake=intake, mailbox=mailbox)
+        gateway = Gateway(
+            settings=settings,
+            backends=backends,
+            clock=clock,
+            credentials=credentials,
+            registration=registration,
+            intake=intake,
+            answers=answers,
+            mailbox=mailbox,
+        )
+        made = await registration.add(NewDevice(kind=DeviceKind.TRUCK, name="Truck 17"))
+        hearing = tasks.create_task(mailbox.run())
+        async with open_port(gateway.routes(), metrics=metrics) as port:
+            yield Doors(
+                backends=backends,
+                answers=answers,
+                intake=intake,
+                mailbox=mailbox,
+                port=port,
+                device_id=made.device.id,
+                device_key=made.key,
+                operator_key=(directory / "operator.key").read_text().strip(),
+            )
+        hearing.cancel()
+
+
+@asynccontextmanager
+async def open_port(
+    routes: Sequence[BaseRoute], *, metrics: Metrics | None = None, not_ready: Sequence[str] = ()
+) -> AsyncIterator[int]:
+    """The port on which these routes are served while the context lasts."""
+    listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    application = build(routes, metrics=metrics or Metrics(), ready=lambda: not_ready)
+    async with asyncio.TaskGroup() as tasks:
+        serving = tasks.create_task(serve(application, host="127.0.0.1", port=0, on_listening=listening.set_result))
+        yield await asyncio.wait_for(listening, 30)
+        serving.cancel()
+
+
+def _settings(directory: Path) -> Settings:
+    defaults = load({})
+    return msgspec.structs.replace(
+        defaults,
+        data=msgspec.structs.replace(defaults.data, directory=str(directory)),
+        model=ModelSettings(url="echo:", name="echo"),
+        server=ServerSettings(port=0),
+    )

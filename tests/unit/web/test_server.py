@@ -1,0 +1,240 @@
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from fieldpost.errors import ConfigError, QueueFullError
+from fieldpost.observability import Metrics
+from fieldpost.web.application import build
+from fieldpost.web.operations import Call, Caller, Handler, Operation, Reply
+from fieldpost.web.routing import routes_of
+from fieldpost.web.server import serve
+from tests.support.doors import open_port
+from tests.support.waiting import eventually
+
+
+async def _count(call: Call) -> Reply:
+    return Reply(body=b'{"items":%d}' % len(call.body))
+
+
+async def _refuse(_call: Call) -> Reply:
+    raise QueueFullError(retry_after_seconds=3)
+
+
+async def _break(_call: Call) -> Reply:
+    raise ZeroDivisionError("the secret")
+
+
+async def _large(_call: Call) -> Reply:
+    return Reply(body=b"x" * 5_000_000)
+
+
+ROUTES = routes_of(
+    [
+        Operation(method="POST", path="/count", summary="", handler=_count, caller=Caller.ANYONE, body=list[int]),
+        Operation(method="GET", path="/refuse", summary="", handler=_refuse, caller=Caller.ANYONE),
+        Operation(method="DELETE", path="/refuse", summary="", handler=_refuse, caller=Caller.ANYONE),
+        Operation(method="GET", path="/break", summary="", handler=_break, caller=Caller.ANYONE),
+        Operation(method="GET", path="/large", summary="", handler=_large, caller=Caller.ANYONE),
+    ],
+    None,
+)
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    async with open_port(ROUTES) as number:
+        yield number
+
+
+@pytest.fixture
+async def client(port: int) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as made:
+        yield made
+
+
+async def test_it_is_alive_ready_and_counts(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/health")).json() == {"status": "alive"}
+    assert (await client.get("/ready")).json() == {"ready": True, "reasons": []}
+    assert "fieldpost_requests_accepted_total" in (await client.get("/metrics")).text
+
+
+async def test_who_is_not_ready_says_why() -> None:
+    async with open_port(ROUTES, not_ready=["draining"]) as port, httpx.AsyncClient() as client:
+        answer = await client.get(f"http://127.0.0.1:{port}/ready")
+
+    assert answer.status_code == 503
+    assert answer.json() == {"ready": False, "reasons": ["draining"]}
+
+
+async def test_what_is_not_there_is_a_problem(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/nothing/here")
+
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"] == "urn:fieldpost:problem:not-found"
+
+
+async def test_a_wrong_method_is_told_all_right_ones(client: httpx.AsyncClient) -> None:
+    answer = await client.put("/refuse")
+
+    assert answer.status_code == 405
+    assert {"GET", "DELETE"} <= set(answer.headers["allow"].split(", "))
+
+
+async def test_an_unavailable_backend_says_when_to_come_again(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/refuse")
+
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "3")
+    assert answer.json()["type"] == "urn:fieldpost:problem:queue-full"
+
+
+async def test_an_error_inside_says_nothing_of_itself(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/break")
+
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+
+
+async def test_a_large_reply_comes_whole(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/large")
+
+    assert len(answer.content) == 5_000_000
+
+
+@pytest.mark.parametrize(
+    ("content_type", "status"),
+    [
+        (None, 200),
+        ("application/json", 200),
+        ("Application/JSON; charset=utf-8", 200),
+        ("application/vnd.x+json", 200),
+        ("text/plain", 415),
+        ("multipart/form-data; boundary=x", 415),
+    ],
+)
+async def test_bodies_are_json_by_any_of_its_names(
+    client: httpx.AsyncClient, content_type: str | None, status: int
+) -> None:
+    headers = {} if content_type is None else {"Content-Type": content_type}
+
+    answer = await client.post("/count", content=b"[1, 2]", headers=headers)
+
+    assert answer.status_code == status
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "name"),
+    [
+        (b"", 400, "malformed-request"),
+        (b"[1", 400, "malformed-request"),
+        (b"\xff\xfe", 400, "malformed-request"),
+        (b'["\xff"]', 422, "invalid-request"),
+        (b"{}", 422, "invalid-request"),
+        (b"[" * 100_000 + b"]" * 100_000, 422, "invalid-request"),
+    ],
+)
+async def test_what_cannot_be_read_is_refused(client: httpx.AsyncClient, body: bytes, status: int, name: str) -> None:
+    answer = await client.post("/count", content=body)
+
+    assert (answer.status_code, answer.json()["type"]) == (status, f"urn:fieldpost:problem:{name}")
+
+
+async def test_a_body_over_the_bound_is_refused_announced_or_not(client: httpx.AsyncClient) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield b" " * 65_536
+
+    announced = await client.post("/count", content=b" " * (2**20 + 1))
+    not_announced = await client.post("/count", content=pieces())
+
+    assert (announced.status_code, not_announced.status_code) == (413, 413)
+
+
+async def test_a_body_at_the_bound_is_read(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/count", content=b"[1]" + b" " * (2**20 - 3))
+
+    assert answer.json() == {"items": 1}
+
+
+async def test_a_head_without_end_is_refused(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /health HTTP/1.1\r\nhost: x\r\n" + b"x-a: " + b"a" * 8000 + b"\r\n")
+    for _ in range(10):
+        writer.write(b"x-a: " + b"a" * 8000 + b"\r\n")
+
+    answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"application/problem+json" in answer
+    writer.close()
+
+
+async def test_what_is_not_http_is_answered_with_a_problem(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"\x16\x03\x01 hello\r\n\r\n")
+
+    answer = await asyncio.wait_for(reader.read(), 30)
+
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["status"] == 400
+    writer.close()
+
+
+async def test_a_caller_who_leaves_ends_the_work_for_it() -> None:
+    outcomes: list[str] = []
+
+    async def work(_call: Call) -> Reply:
+        outcomes.append("began")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            outcomes.append("ended")
+        return Reply()
+
+    async def acknowledge() -> None:
+        outcomes.append("acknowledged")
+
+    async def answer(_call: Call) -> Reply:
+        return Reply(body=b"{}", on_sent=acknowledge)
+
+    routes = routes_of([_waiting("/work", work), _waiting("/answer", answer)], None)
+    async with open_port(routes) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        # Two calls on one connection: the second waits for the first, and both learn that the caller left.
+        writer.write(b"GET /work HTTP/1.1\r\nhost: x\r\n\r\nGET /answer HTTP/1.1\r\nhost: x\r\n\r\n")
+        await eventually(lambda: outcomes == ["began"])
+
+        writer.close()
+
+        await eventually(lambda: "ended" in outcomes)
+    assert "acknowledged" not in outcomes
+
+
+async def test_what_was_sent_whole_is_acknowledged() -> None:
+    acknowledged: list[str] = []
+
+    async def acknowledge() -> None:
+        await asyncio.sleep(0)
+        acknowledged.append("yes")
+
+    async def answer(_call: Call) -> Reply:
+        return Reply(body=b"{}", on_sent=acknowledge)
+
+    routes = routes_of([_waiting("/answer", answer)], None)
+    async with open_port(routes) as port, httpx.AsyncClient() as client:
+        await client.get(f"http://127.0.0.1:{port}/answer")
+
+        await eventually(lambda: acknowledged == ["yes"])
+
+
+def _waiting(path: str, handler: Handler) -> Operation:
+    return Operation(method="GET", path=path, summary="", handler=handler, caller=Caller.ANYONE, waits=True)
+
+
+async def test_a_port_in_use_is_named(port: int) -> None:
+    application = build([], metrics=Metrics(), ready=list)
+
+    with pytest.raises(ConfigError, match=str(port)):
+        await serve(application, host="127.0.0.1", port=port, on_listening=lambda _port: None)
