@@ -467,6 +467,22 @@ async def test_changes_are_hinted_also_in_folders_made_later(root: Path, folders
     assert hearing.cancelled()
 
 
+async def test_names_that_cannot_be_told_break_no_listener(root: Path, folders: LocalFolders) -> None:
+    _put(root, 1, "question.txt")
+    await _scan(folders)
+
+    async def drop_until_it_ends() -> None:
+        while not hearing.done():
+            _put(root, 1, os.fsdecode(b"caf\xe9-") + f"{uuid4()}.txt")
+            await asyncio.wait([hearing], timeout=0.05)
+
+    hearing = asyncio.create_task(_hear(folders, asyncio.Event()))
+    async with asyncio.timeout(30):
+        await drop_until_it_ends()
+
+    assert hearing.exception() is None
+
+
 async def test_listening_for_changes_ends_when_the_folder_is_removed(root: Path, folders: LocalFolders) -> None:
     await _scan(folders)
     hearing = asyncio.create_task(_hear(folders, asyncio.Event()))

@@ -50,6 +50,7 @@ class LocalFolders:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="folders")
         self._preparing = threading.Lock()
         self._is_prepared = False
+        self._is_watching_told = False
         self._listing = listing.Listing()
         self._content_hashes: LRUCache[Drop, bytes] = LRUCache(_MAX_REMEMBERED)
 
@@ -78,10 +79,15 @@ class LocalFolders:
         await self._in_thread(lambda: self._deliver(device_id, name, content))
 
     async def changes(self) -> AsyncIterator[None]:
-        """See the port; ends when there is nothing to watch."""
-        async with contextlib.aclosing(hints(self._root / _REQUESTS)) as changes:
-            async for _ in changes:
-                yield None
+        """See the port; ends when there is nothing to watch, or it cannot be watched: ask again later."""
+        try:
+            async with contextlib.aclosing(hints(self._root / _REQUESTS)) as changes:
+                async for _ in changes:
+                    yield None
+        except BackendUnavailableError as error:
+            if not self._is_watching_told:
+                log.warning("watching_failed", error=error.detail)
+            self._is_watching_told = True
 
     def _scan(self, limit: int) -> list[Drop]:
         with self._area(_REQUESTS) as requests:

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from fieldpost.backends.local_folder.listing import is_device_id
-from fieldpost.observability import get_logger
+from fieldpost.errors import BackendUnavailableError
 from fieldpost.policy.settling import is_skipped
 
 #: Folders watched at most; the kernel allows only so many, and files in others are found by scanning.
@@ -20,11 +20,13 @@ _DEBOUNCE_MILLISECONDS = 100
 #: How often it is checked that what is watched is still what lies at the path.
 _CHECK_MILLISECONDS = 2000
 
-log = get_logger()
-
 
 async def hints(requests: Path) -> AsyncGenerator[None, None]:
-    """Yields after files appeared or changed; ends when there is nothing to watch or the kernel refuses."""
+    """Yields after files appeared or changed; ends when there is nothing to watch.
+
+    Raises:
+        BackendUnavailableError: the kernel watches no more, or told of a name that cannot be told (not UTF-8).
+    """
     while watched := _watched(requests):
         try:
             async with aclosing(_changes(requests, watched)) as changes:
@@ -33,9 +35,8 @@ async def hints(requests: Path) -> AsyncGenerator[None, None]:
                         yield None
                     if _watched(requests) != watched:
                         break
-        except (OSError, RuntimeError) as error:
-            log.warning("watching_failed", error=repr(error))
-            return
+        except (OSError, RuntimeError, ExceptionGroup) as error:
+            raise BackendUnavailableError(f"watching {requests} failed: {error!r}") from error
         # A file may have come into a new folder before it was watched.
         yield None
 
