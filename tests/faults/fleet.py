@@ -10,6 +10,7 @@ import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
+from fieldpost.messages.identity import keyed_id
 from tests.support.history import Event
 from tests.support.server import Server
 
@@ -40,6 +41,10 @@ class Fleet:
     def acked(self) -> set[str]:
         return {event.request for event in self.history if event.kind == "acked"}
 
+    @property
+    def delivered(self) -> set[str]:
+        return {event.request for event in self.history if event.kind == "delivered"}
+
     async def settle(self) -> None:
         """From now on devices only listen, and acknowledge everything, also what they left open before."""
         self._posting.clear()
@@ -54,9 +59,13 @@ class Fleet:
                 tasks.create_task(self._post(device_id, key))
 
     def _see(
-        self, kind: Literal["accepted", "delivered", "acked"], device_id: int, request: str, answer: str = ""
+        self, kind: Literal["accepted", "unknown", "delivered", "acked"], device_id: int, request: str, answer: str = ""
     ) -> None:
         self.history.append(Event(kind=kind, device=device_id, request=request, answer=answer))
+
+    def _sent(self, device_id: int, key: str) -> None:
+        """On its way: the server may have it although it never says so."""
+        self._see("unknown", device_id, str(keyed_id(device_id, key)))
 
     def _next(self) -> str:
         self._number += 1
@@ -74,6 +83,7 @@ class Fleet:
                 await asyncio.sleep(self._random.uniform(0, 0.02))
 
     async def _post_once(self, client: httpx.AsyncClient, device_id: int, question: str) -> bool:
+        self._sent(device_id, question)
         try:
             answer = await client.post(
                 "/v1/requests", json={"input": {"prompt": question}, "idempotency_key": question}
@@ -97,7 +107,7 @@ class Fleet:
                     asyncio.TaskGroup() as tasks,
                 ):
                     self._sockets.add(socket)
-                    posting = tasks.create_task(self._post_frames(socket))
+                    posting = tasks.create_task(self._post_frames(device_id, socket))
                     try:
                         async for text in socket:
                             await self._hear(device_id, socket, json.loads(text))
@@ -109,10 +119,11 @@ class Fleet:
                     raise
             await asyncio.sleep(self._random.uniform(0.01, 0.1))
 
-    async def _post_frames(self, socket: ClientConnection) -> None:
+    async def _post_frames(self, device_id: int, socket: ClientConnection) -> None:
         while True:
             await self._posting.wait()
             ref = self._next()
+            self._sent(device_id, ref)
             frame = {"type": "Request", "ref": ref, "body": {"input": {"prompt": ref}}}
             await socket.send(json.dumps(frame))
             await asyncio.sleep(self._random.uniform(0, 0.05))

@@ -43,7 +43,7 @@ async def _kill_under_load(data: Path, *, kills: int, seed: int) -> None:
             biting += bool(fleet.accepted - fleet.acked)
             await asyncio.to_thread(server.start)
         await fleet.settle()
-        await eventually(lambda: working.done() or fleet.accepted <= fleet.acked, seconds=120)
+        await eventually(lambda: working.done() or fleet.accepted <= fleet.delivered, seconds=120)
         assert not working.done(), working.exception()
         await _confirm_with_the_ledger(server, keys, fleet.history)
     finally:

@@ -1,0 +1,107 @@
+"""`fieldpost devices …`."""
+
+import json
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from fieldpost.cli.server import AsJson, Data, Operator, Url
+
+app = typer.Typer(help="Adds, shows and changes devices.", no_args_is_help=True, rich_markup_mode=None)
+
+Id = Annotated[int, typer.Argument(min=1, help="The device's id.")]
+
+
+class Kind(StrEnum):
+    """What a device is."""
+
+    TRUCK = "truck"
+    WAREHOUSE = "warehouse"
+    OFFICE = "office"
+
+
+@app.command()
+def add(
+    kind: Annotated[Kind, typer.Option(help="What it is.")],
+    name: Annotated[str, typer.Option(help="What people call it.")],
+    id: Annotated[int | None, typer.Option(min=1, help="An id of your choice.")] = None,
+    url: Url = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Adds a device; prints its id and its key, which is shown this once."""
+    body = {"kind": kind.value, "name": name} | ({} if id is None else {"id": id})
+    _print_with_key(Operator(url, data).call("POST", "/admin/devices", body), as_json)
+
+
+@app.command("list")
+def list_devices(url: Url = None, data: Data = None, as_json: AsJson = False) -> None:
+    """Lists all devices."""
+    operator = Operator(url, data)
+    devices: list[dict[str, Any]] = []
+    after: int | None = 0
+    while after is not None:
+        page = operator.call("GET", f"/admin/devices?limit=500&after={after}")
+        devices += page["devices"]
+        after = page["next"]
+    if as_json:
+        typer.echo(json.dumps(devices))
+        return
+    for device in devices:
+        _print_line(device)
+    if not devices:
+        typer.echo('No devices yet. Add one: fieldpost devices add --kind truck --name "Truck 17"')
+
+
+@app.command()
+def show(id: Id, url: Url = None, data: Data = None, as_json: AsJson = False) -> None:
+    """Shows a device."""
+    _print(Operator(url, data).call("GET", f"/admin/devices/{id}"), as_json)
+
+
+@app.command()
+def rotate(id: Id, url: Url = None, data: Data = None, as_json: AsJson = False) -> None:
+    """Gives out a new key; the old one stops working."""
+    _print_with_key(Operator(url, data).call("POST", f"/admin/devices/{id}/rotate"), as_json)
+
+
+@app.command()
+def disable(id: Id, url: Url = None, data: Data = None, as_json: AsJson = False) -> None:
+    """Refuses a device until it is enabled again."""
+    _print(Operator(url, data).call("PATCH", f"/admin/devices/{id}", {"disabled": True}), as_json)
+
+
+@app.command()
+def enable(id: Id, url: Url = None, data: Data = None, as_json: AsJson = False) -> None:
+    """Lets a disabled device in again."""
+    _print(Operator(url, data).call("PATCH", f"/admin/devices/{id}", {"disabled": False}), as_json)
+
+
+@app.command()
+def remove(id: Id, url: Url = None, data: Data = None, as_json: AsJson = False) -> None:
+    """Removes a device; its id is never used again."""
+    Operator(url, data).call("DELETE", f"/admin/devices/{id}")
+    typer.echo(json.dumps({"removed": id}) if as_json else f"device {id} removed")
+
+
+def _print_with_key(made: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(made))
+        return
+    _print_line(made["device"])
+    typer.echo(f"key     {made['key']}")
+    typer.echo("The key is shown this once. Ask something with it:")
+    typer.echo(f'  fieldpost send "How long may I drive without a break?" --wait --key {made["key"]}')
+
+
+def _print(device: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(device))
+    else:
+        _print_line(device)
+
+
+def _print_line(device: dict[str, Any]) -> None:
+    state = "disabled" if device["disabled"] else "enabled"
+    typer.echo(f"device  {device['id']:<6} {device['kind']:<10} {state:<9} {device['name']}")

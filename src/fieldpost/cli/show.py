@@ -1,0 +1,29 @@
+"""`fieldpost config` and `fieldpost version`."""
+
+import typer
+
+_SECRET = frozenset({"key", "operator_key"})
+
+
+def config() -> None:
+    """Shows the settings in force: defaults, fieldpost.toml, environment. Secrets are masked."""
+    import json
+
+    import msgspec
+
+    from fieldpost import settings
+
+    sections = msgspec.to_builtins(settings.load())
+    for section, values in sections.items():
+        typer.echo(f"[{section}]")
+        for name, value in values.items():
+            shown = "********" if name in _SECRET and value else value
+            typer.echo(f"{name} = {json.dumps(shown)}")
+        typer.echo("")
+
+
+def version() -> None:
+    """Shows the version."""
+    from importlib import metadata
+
+    typer.echo(metadata.version("fieldpost"))
