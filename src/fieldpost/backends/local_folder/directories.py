@@ -8,10 +8,11 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from fieldpost.backends.local_folder.renaming import rename
 from fieldpost.policy.settling import free_names
 
 #: Begins the names of files that are not finished.
@@ -21,9 +22,7 @@ _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _MAKE_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 #: What opening or moving says when something else, or nothing, stands there by now.
-_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ENOTEMPTY})
-#: File systems that cannot make hard links.
-_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EACCES})
+_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO})
 #: Taken names before this gives up.
 _MAX_TRIES = 500
 _CHUNK_BYTES = 2**16
@@ -114,47 +113,15 @@ def sync(directory: int) -> None:
             raise
 
 
-def reserve(directory: int, name: str, *, as_directory: bool = False) -> str:
-    """Takes a free name, this one if it can be, by putting something empty there: moving onto it overwrites nothing."""
-    for candidate in islice(free_names(name), _MAX_TRIES):
-        with contextlib.suppress(FileExistsError):
-            if as_directory:
-                os.mkdir(candidate, dir_fd=directory)
-            else:
-                os.close(os.open(candidate, _MAKE_FILE, 0o644, dir_fd=directory))
-            return candidate
-    raise FileExistsError(errno.EEXIST, "no free name", name)
+def move(source: int, name: str, target: int, wanted: str, *, is_free: Callable[[str], bool] = lambda _: True) -> str:
+    """Moves something under `wanted`, or the first free name like it; overwrites nothing, returns the name.
 
-
-def release(directory: int, name: str) -> None:
-    """Gives a reserved name up, if nothing was moved onto it."""
-    with contextlib.suppress(OSError):
-        if is_directory(directory, name):
-            os.rmdir(name, dir_fd=directory)
-        elif os.stat(name, dir_fd=directory, follow_symlinks=False).st_size == 0:
-            os.unlink(name, dir_fd=directory)
-
-
-def put_back(source: int, moved: str, target: int, name: str) -> None:
-    """Moves something to `name` in `target`, or to a free name beside it; never onto anything."""
-    can_be_linked = not is_directory(source, moved)
-    for candidate in islice(free_names(name), _MAX_TRIES):
-        if look(target, candidate) is not None:
-            continue
-        with contextlib.suppress(FileExistsError):
-            if not (can_be_linked and _link(source, moved, target, candidate)):
-                os.rename(moved, candidate, src_dir_fd=source, dst_dir_fd=target)
-            return
-    raise FileExistsError(errno.EEXIST, "no free name", name)
-
-
-def _link(source: int, moved: str, target: int, name: str) -> bool:
-    """A rename that overwrites nothing; False where the file system cannot."""
-    try:
-        os.link(moved, name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
-    except OSError as error:
-        if error.errno in _NO_LINKS:
-            return False
-        raise
-    os.unlink(moved, dir_fd=source)
-    return True
+    Args:
+        is_free: what else a name has to be.
+    """
+    for candidate in islice(free_names(wanted), _MAX_TRIES):
+        if look(target, candidate) is None and is_free(candidate):
+            with contextlib.suppress(FileExistsError):
+                rename(source, name, target, candidate)
+                return candidate
+    raise FileExistsError(errno.EEXIST, "no free name", wanted)

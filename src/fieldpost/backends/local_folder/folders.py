@@ -120,31 +120,10 @@ class LocalFolders:
                 if directories.is_gone(error):
                     return False
                 raise
-            facts = directories.look(source, drop.name)
-            if facts is None or not _is_version(facts, drop):
+            if not _stands(source, drop.name, drop):
                 return False
             target = stack.enter_context(directories.opened(into, str(drop.device_id), make=True))
-            name = _reserve(target, drop.name, facts, reason)
-            return self._move_onto(source, target, name, drop, reason, content_hash)
-
-    def _move_onto(
-        self, source: int, target: int, name: str, drop: Drop, reason: bytes | None, content_hash: bytes | None
-    ) -> bool:
-        try:
-            if reason is not None:
-                directories.write_whole(target, reason_name(name), reason)
-            os.rename(drop.name, name, src_dir_fd=source, dst_dir_fd=target)
-        except OSError as error:
-            _give_up(target, name, reason)
-            if directories.is_gone(error):
-                return False
-            raise
-        if _is_version_moved(target, name, drop, content_hash):
-            return True
-        # Another version slipped in between the look and the move.
-        directories.put_back(target, name, source, drop.name)
-        _give_up(target, name, reason)
-        return False
+            return _move_version(source, target, drop, reason, content_hash)
 
     def _deliver(self, device_id: int, name: str, content: bytes) -> None:
         with self._area(_RESPONSES) as responses:
@@ -205,7 +184,8 @@ def _is_version(facts: os.stat_result, drop: Drop) -> bool:
     return version == (drop.size_bytes, drop.modified_ns, drop.is_regular)
 
 
-def _is_version_moved(directory: int, name: str, drop: Drop, content_hash: bytes | None) -> bool:
+def _stands(directory: int, name: str, drop: Drop, content_hash: bytes | None = None) -> bool:
+    """Whether this version stands under this name; with a hash, whether with this content."""
     facts = directories.look(directory, name)
     if facts is None or not _is_version(facts, drop):
         return False
@@ -216,28 +196,53 @@ def _is_version_moved(directory: int, name: str, drop: Drop, content_hash: bytes
     return hashlib.sha256(content).digest() == content_hash
 
 
-def _reserve(target: int, name: str, facts: os.stat_result, reason: bytes | None) -> str:
-    """A name that is free, and with a reason its reason's name too."""
-    is_directory = stat.S_ISDIR(facts.st_mode)
-    for candidate in free_names(name):
-        taken = directories.reserve(target, candidate, as_directory=is_directory)
-        if reason is None or directories.look(target, reason_name(taken)) is None:
-            return taken
-        directories.release(target, taken)
-    raise AssertionError("names without end")
+def _move_version(source: int, target: int, drop: Drop, reason: bytes | None, content_hash: bytes | None) -> bool:
+    """Moves this version, with its reason beside it; another one that slipped in before the move goes back."""
+    beside = _Reason(target, reason)
+    try:
+        name = directories.move(source, drop.name, target, drop.name, is_free=beside.take)
+    except OSError as error:
+        beside.remove()
+        if directories.is_gone(error):
+            return False
+        raise
+    if _stands(target, name, drop, content_hash):
+        return True
+    directories.move(target, name, source, drop.name)
+    beside.remove()
+    return False
+
+
+class _Reason:
+    """The file beside a rejected one; it is there first, so that nothing is ever rejected without a reason."""
+
+    def __init__(self, folder: int, content: bytes | None) -> None:
+        self._folder = folder
+        self._content = content
+        self._name: str | None = None
+
+    def take(self, name: str) -> bool:
+        """Writes the reason for a file of this name; False when that place is taken."""
+        if self._content is None:
+            return True
+        self.remove()
+        if directories.look(self._folder, reason_name(name)) is not None:
+            return False
+        self._name = reason_name(name)
+        directories.write_whole(self._folder, self._name, self._content)
+        return True
+
+    def remove(self) -> None:
+        """Takes it back."""
+        if self._name is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._name, dir_fd=self._folder)
+        self._name = None
 
 
 def _clear_the_way(responses: int, name: str) -> None:
     """Puts aside what stands in a folder's place: one device's answers must not hold up everybody's."""
     if directories.look(responses, name) is None or directories.is_directory(responses, name):
         return
-    aside = directories.reserve(responses, name)
-    os.rename(name, aside, src_dir_fd=responses, dst_dir_fd=responses)
+    aside = directories.move(responses, name, responses, name)
     log.warning("folder_put_aside", folder=name, name=aside)
-
-
-def _give_up(target: int, name: str, reason: bytes | None) -> None:
-    directories.release(target, name)
-    if reason is not None:
-        with contextlib.suppress(OSError):
-            os.unlink(reason_name(name), dir_fd=target)
