@@ -1,0 +1,135 @@
+"""The one intake behind all doors."""
+
+import asyncio
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from fieldpost.errors import (
+    DrainingError,
+    IdempotencyConflictError,
+    InvalidRequestError,
+    QueueFullError,
+    UnknownModelError,
+)
+from fieldpost.messages.identity import keyed_id
+from fieldpost.messages.requests import Channel, ChatMessage, Input, Request, RequestBody
+from fieldpost.ports.backends import Backends
+from fieldpost.services.intake import Intake
+from tests.support.clock import FakeClock
+from tests.unit.services.conftest import DEVICE, OTHER
+
+QUEUE = "requests.shard1"
+
+
+def _body(prompt: str = "hello", **members: object) -> RequestBody:
+    return RequestBody(input=Input(prompt=prompt), **members)  # type: ignore[arg-type]
+
+
+async def _queued(backends: Backends) -> list[Request]:
+    count = await backends.broker.depth(QUEUE)
+    found: list[Request] = []
+    async with backends.broker.consume([QUEUE], prefetch=1000) as consumer:
+        while len(found) < count:
+            deliveries = await consumer.receive(1000)
+            found += [msgspec.msgpack.decode(delivery.body, type=Request) for delivery in deliveries]
+    return found
+
+
+async def test_an_accepted_request_is_in_its_shards_queue(intake: Intake, backends: Backends, clock: FakeClock) -> None:
+    accepted = await intake.accept(DEVICE, _body(deadline_seconds=60), channel=Channel.HTTP)
+
+    (request,) = await _queued(backends)
+    assert (accepted.request_id, 1, "echo") == (request.id, request.device_id, request.model)
+    assert request.deadline_at is not None
+    assert 60 == (request.deadline_at - clock.now()).total_seconds()
+    assert 7 == accepted.request_id.version
+
+
+async def test_ids_without_a_key_grow_with_time(intake: Intake, clock: FakeClock) -> None:
+    ids: list[UUID] = []
+    for _ in range(5):
+        ids.append((await intake.accept(DEVICE, _body(), channel=Channel.HTTP)).request_id)
+        clock.advance(0.001)
+
+    assert sorted(ids) == ids
+
+
+async def test_the_same_key_is_the_same_request_on_every_door(intake: Intake, backends: Backends) -> None:
+    http = await intake.accept(DEVICE, _body(), channel=Channel.HTTP, idempotency_key="k")
+    socket = await intake.accept(DEVICE, _body(idempotency_key="k"), channel=Channel.WEBSOCKET)
+    other = await intake.accept(OTHER, _body(), channel=Channel.HTTP, idempotency_key="k")
+
+    assert keyed_id(1, "k") == http.request_id == socket.request_id
+    assert (False, True, False) == (http.duplicate, socket.duplicate, other.duplicate)
+    assert other.request_id != http.request_id
+    assert 2 == await backends.broker.depth(QUEUE)
+
+
+async def test_the_same_key_for_another_request_is_refused(intake: Intake, backends: Backends) -> None:
+    await intake.accept(DEVICE, _body("one"), channel=Channel.HTTP, idempotency_key="k")
+
+    with pytest.raises(IdempotencyConflictError):
+        await intake.accept(DEVICE, _body("two"), channel=Channel.HTTP, idempotency_key="k")
+
+    assert 1 == await backends.broker.depth(QUEUE)
+
+
+async def test_of_two_requests_under_one_key_at_once_one_is_refused(intake: Intake) -> None:
+    outcomes = await asyncio.gather(
+        *(intake.accept(DEVICE, _body(text), channel=Channel.HTTP, idempotency_key="k") for text in ("one", "two")),
+        return_exceptions=True,
+    )
+
+    assert 1 == sum(isinstance(outcome, IdempotencyConflictError) for outcome in outcomes)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Input(),
+        Input(prompt="a", messages=(ChatMessage(role="user", content="b"),)),
+    ],
+)
+async def test_input_is_a_prompt_or_messages(intake: Intake, backends: Backends, wrong: Input) -> None:
+    with pytest.raises(InvalidRequestError):
+        await intake.accept(DEVICE, RequestBody(input=wrong), channel=Channel.HTTP)
+
+    assert 0 == await backends.broker.depth(QUEUE)
+
+
+async def test_two_different_keys_are_refused(intake: Intake) -> None:
+    with pytest.raises(InvalidRequestError):
+        await intake.accept(DEVICE, _body(idempotency_key="a"), channel=Channel.HTTP, idempotency_key="b")
+
+
+async def test_an_unknown_model_is_refused(intake: Intake) -> None:
+    with pytest.raises(UnknownModelError):
+        await intake.accept(DEVICE, _body(model="nonesuch"), channel=Channel.HTTP)
+
+
+async def test_a_draining_intake_accepts_nothing(intake: Intake, backends: Backends) -> None:
+    intake.drain()
+
+    with pytest.raises(DrainingError):
+        await intake.accept(DEVICE, _body(), channel=Channel.HTTP)
+
+    assert 0 == await backends.broker.depth(QUEUE)
+
+
+async def test_a_full_queue_is_told_and_nothing_is_remembered(intake: Intake, backends: Backends) -> None:
+    await backends.broker.declare(QUEUE, max_messages=1)
+    await intake.accept(DEVICE, _body(), channel=Channel.HTTP)
+
+    with pytest.raises(QueueFullError):
+        await intake.accept(DEVICE, _body(), channel=Channel.HTTP, idempotency_key="k")
+
+    assert await intake.recall(keyed_id(1, "k"), 1) is None
+
+
+async def test_what_is_remembered_is_the_devices_own(intake: Intake) -> None:
+    accepted = await intake.accept(DEVICE, _body(), channel=Channel.HTTP)
+
+    assert await intake.recall(accepted.request_id, 1) is not None
+    assert await intake.recall(accepted.request_id, 2) is None
