@@ -28,7 +28,6 @@ def _hold(server: Server, directory: Path, key: str, *arguments: str) -> None:
         "--generation-deterministic",
         "--no-color",
         "--request-timeout=30",
-        "--generation-database=none",
     ]
     header = ["--header", f"Authorization: Bearer {key}"]
     done = subprocess.run(
