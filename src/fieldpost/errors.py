@@ -19,6 +19,9 @@
     ├── UnavailableError                   ours, for now: retryable, with `retry_after_seconds`
     │   ├── BackendUnavailableError
     │   ├── BackendTimeoutError            the outcome is unknown; the same key makes sending again safe
+    │   ├── OutcomeUnknownError            as seen by a client: the reply is missing, or says so
+    │   ├── UnreachableError               as seen by a client: no server to speak to
+    │   ├── NoAnswerYetError               as seen by a client: accepted, still without its answer
     │   ├── QueueFullError
     │   ├── OverloadedError
     │   ├── DrainingError
@@ -130,6 +133,18 @@ class BackendUnavailableError(UnavailableError):
 
 class BackendTimeoutError(UnavailableError):
     """An engine did not confirm in time; the outcome is unknown, sending the same again is safe."""
+
+
+class OutcomeUnknownError(UnavailableError):
+    """The outcome is unknown; sending the same again with the same idempotency key is safe."""
+
+
+class UnreachableError(UnavailableError):
+    """The server cannot be reached; nothing was accepted."""
+
+
+class NoAnswerYetError(UnavailableError):
+    """The answer did not come in time; the request goes on."""
 
 
 class QueueFullError(UnavailableError):
