@@ -1,9 +1,7 @@
 # Everything a person or CI runs. `make help` lists it.
 PYTHON ?= python3
-VENV := .venv
-BIN := $(VENV)/bin
+BIN := .venv/bin
 ARGS ?=
-STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 
@@ -11,30 +9,20 @@ STAMP := $(VENV)/.installed
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(STAMP): requirements.lock requirements-dev.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Fieldpost needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@touch $@
-
-$(VENV)/.installed-dev: $(STAMP) requirements-dev.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	@touch $@
-
 .PHONY: install
-install: $(STAMP) ## make .venv with everything pinned
+install: ## make .venv with everything pinned
+	@PYTHON="$(PYTHON)" sh scripts/environment.sh run
 
 .PHONY: dev
-dev: $(VENV)/.installed-dev ## also what tests and linters need
+dev: ## also what tests and linters need
+	@PYTHON="$(PYTHON)" sh scripts/environment.sh dev
 
 .PHONY: up
-up: $(STAMP) ## start Fieldpost (ARGS="--port 5055 --data /tmp/x")
+up: install ## start Fieldpost (ARGS="--port 5055 --data /tmp/x")
 	@exec $(BIN)/fieldpost up $(ARGS)
 
 .PHONY: demo
-demo: $(STAMP) ## a simulated fleet against a running Fieldpost (ARGS="--seconds 60")
+demo: install ## a simulated fleet against a running Fieldpost (ARGS="--seconds 60")
 	@exec $(BIN)/fieldpost demo $(ARGS)
 
 .PHONY: engines
@@ -42,7 +30,7 @@ engines: ## install the system packages that tests drive (Debian, Ubuntu)
 	@sh scripts/engines.sh
 
 .PHONY: lint
-lint: $(VENV)/.installed-dev ## ruff, mypy --strict, import contracts
+lint: dev ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -53,15 +41,15 @@ test: engines lint ## everything CI runs: lint, types, contracts, all tests
 	$(BIN)/python -m pytest -m "not long" $(ARGS)
 
 .PHONY: test-long
-test-long: engines $(VENV)/.installed-dev ## the full-length fault tests
+test-long: engines dev ## the full-length fault tests
 	$(BIN)/python -m pytest -m long $(ARGS)
 
 .PHONY: bench
-bench: $(VENV)/.installed-dev ## measure against peers in the same run
+bench: dev ## measure against peers in the same run
 	$(BIN)/python -m bench $(ARGS)
 
 .PHONY: format
-format: $(VENV)/.installed-dev ## let ruff rewrite
+format: dev ## let ruff rewrite
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
