@@ -2,29 +2,47 @@
 
 import re
 
-_WORD = re.compile(r"[^\W_]+(?:[.,'’-][^\W_]+)*", re.UNICODE)
-#: Words that say nothing about what is asked.
-_STOP = frozenset(
-    """a about after all also am an and any are as at be been before being between both but by can could did do does doing
-    down during each few for from further had has have having he her here hers him his how i if in into is it its just
-    many may me might more most much must my no nor not now of off on once only or other our out over own per please s same
-    shall she should so some such t tell than that the their them then there these they this those through to too under
-    until up us very was we were what when where which while who whom why will with would you your
-    der die das und oder ein eine einer eines ich wir wie was wo wann darf muss kann ist sind für von mit zu im in den dem
-    le la les un une et ou que quoi comment est sont pour avec dans des du""".split()
+#: Letters and digits; what joins them inside stays: 4.5, don't, tail-lift.
+_WORD = re.compile(r"[^\W_]+(?:[.,'’-][^\W_]+)*")
+#: Words that say nothing about what is asked, in the languages that drivers ask in.
+_STOP = re.compile(
+    r"""
+    # English
+      a | about | after | all | also | am | an | and | any | are | as | at | be | been | before | being | between | both
+    | but | by | can | could | did | do | does | doing | done | during | each | few | for | from | further | get | had
+    | has | have | having | he | her | here | hers | him | his | how | i | if | in | into | is | it | its | just | kind
+    | many | may | me | might | more | most | much | must | my | need | no | nor | not | now | of | off | on | once
+    | only | or | other | our | out | over | own | per | please | same | shall | she | should | so | some | such | tell
+    | than | that | the | their | them | then | there | these | they | this | those | through | to | too | under | until
+    | up | us | very | was | we | were | what | when | where | which | while | who | whom | why | will | with | would
+    | you | your | [a-z]
+    # German
+    | das | dem | den | der | die | ein | eine | einer | eines | darf | für | ich | im | ist | kann | mit | muss | oder
+    | sind | und | von | wann | wie | wir | wo | zu
+    # French
+    | avec | comment | dans | des | du | est | et | la | le | les | ou | pour | que | quoi | sont | un | une
+    """,
+    re.VERBOSE,
 )
-#: Words of a question that are looked for.
+#: What of a question is looked at; the rest of a longer one is not searched for.
+_MAX_CHARACTERS = 20_000
 MAX_WORDS = 32
 
 
 def words_of(question: str) -> list[str]:
-    """The words worth looking for, each once, in their order.
+    """The words worth looking for, each once, in their order; at most `MAX_WORDS`.
 
     >>> words_of("How long may I drive without a break?")
     ['long', 'drive', 'without', 'break']
     """
-    words = (match[0].casefold() for match in _WORD.finditer(question))
-    return list(dict.fromkeys(word for word in words if word not in _STOP and len(word) > 1))[:MAX_WORDS]
+    words: dict[str, None] = {}
+    for match in _WORD.finditer(question[:_MAX_CHARACTERS]):
+        word = match[0].casefold()
+        if not _STOP.fullmatch(word):
+            words[word] = None
+        if len(words) == MAX_WORDS:
+            break
+    return list(words)
 
 
 def match_expression(words: list[str]) -> str:
