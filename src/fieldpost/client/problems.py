@@ -61,13 +61,15 @@ def error_of(document: Problem, *, retry_after_seconds: float | None = None) -> 
 def _made(
     cls: type[errors.FieldpostError], detail: str, members: tuple[str, ...], retry_after: str | None
 ) -> errors.FieldpostError:
-    data: dict[str, object] = {"errors": members} if members else {}
-    if detail == cls("").title:
-        detail = ""
-    if issubclass(cls, errors.UnavailableError):
-        seconds = _seconds(retry_after)
-        return cls(detail, **data) if seconds is None else cls(detail, retry_after_seconds=seconds, **data)
-    return cls(detail, **data)
+    error = cls(detail)
+    if detail == error.title:
+        error = cls()
+    if members:
+        error.data["errors"] = members
+    seconds = _seconds(retry_after)
+    if isinstance(error, errors.UnavailableError) and seconds is not None:
+        error.retry_after_seconds = seconds
+    return error
 
 
 def _document(content: bytes) -> Problem | None:
