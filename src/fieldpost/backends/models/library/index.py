@@ -1,21 +1,14 @@
 """The full-text index: passages of documents in SQLite FTS5, in a file of its own that can be made anew at any time."""
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
-from fieldpost.backends.models.library.documents import Piece
-from fieldpost.backends.models.library.query import is_relevant, match_expression
-from fieldpost.messages.responses import Source
-from fieldpost.ports.models import Passage
+from fieldpost.backends.models.library.outline import Piece
 
-_VERSION = 1
-#: Candidates looked at before the best are chosen.
-_CANDIDATES = 40
-#: How much more a word counts in a heading than in the text.
-_HEADING_WEIGHT = 4.0
+_VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE files (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, size_bytes INTEGER, modified_ns INTEGER);
@@ -23,11 +16,6 @@ CREATE TABLE passages (id INTEGER PRIMARY KEY, file_id INTEGER NOT NULL REFERENC
 CREATE INDEX passages_by_file ON passages (file_id);
 CREATE VIRTUAL TABLE search USING fts5(heading, text, content='',
     tokenize="porter unicode61 remove_diacritics 2");
-"""
-_SEARCH = """
-SELECT p.id, p.heading, p.text, f.name, bm25(search, ?, 1.0) AS rank
-FROM search JOIN passages p ON p.id = search.rowid JOIN files f ON f.id = p.file_id
-WHERE search MATCH ? ORDER BY rank LIMIT ?
 """
 
 
@@ -39,11 +27,14 @@ class FileVersion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Index:
-    """One connection, for one thread."""
+    """One connection that writes, for one thread; a file that is damaged or of another make is made anew."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._connection = self._open()
+        try:
+            self._connection = _open(path)
+        except sqlite3.DatabaseError:
+            remove_index(path)
+            self._connection = _open(path)
 
     def close(self) -> None:
         """Closes the file."""
@@ -69,7 +60,7 @@ class Index:
                 ).lastrowid
                 self._connection.execute(
                     "INSERT INTO search (rowid, heading, text) VALUES (?, ?, ?)",
-                    (row, f"{Path(name).stem} {piece.heading}", piece.text),
+                    (row, _titled(name, piece.heading), piece.text),
                 )
 
     def remove(self, name: str) -> None:
@@ -77,70 +68,46 @@ class Index:
         with self._connection:
             self._remove(name)
 
-    def search(self, words: list[str], *, limit: int) -> Sequence[Passage]:
-        """The best passages that hold enough of the words, best first."""
-        if not words:
-            return ()
-        rows = self._connection.execute(_SEARCH, (_HEADING_WEIGHT, match_expression(words), _CANDIDATES)).fetchall()
-        found = self._words_found(words, [row[0] for row in rows])
-        relevant = [row for row in rows if is_relevant(found[row[0]], len(words))]
-        # More of the words before a better rank: bm25 alone prefers one rare word, said often.
-        relevant.sort(key=lambda row: (-found[row[0]], row[4]))
-        return [
-            Passage(text=text, source=Source(file=name, heading=heading))
-            for _, heading, text, name, _ in relevant[:limit]
-        ]
-
-    def _words_found(self, words: list[str], ids: list[int]) -> dict[int, int]:
-        found = dict.fromkeys(ids, 0)
-        if not ids:
-            return found
-        places = ",".join("?" * len(ids))
-        for word in words:
-            rows = self._connection.execute(
-                f"SELECT rowid FROM search WHERE search MATCH ? AND rowid IN ({places})",  # noqa: S608 only question marks
-                (match_expression([word]), *ids),
-            )
-            for (row_id,) in rows:
-                found[row_id] += 1
-        return found
-
     def _remove(self, name: str) -> None:
         row = self._connection.execute("SELECT id FROM files WHERE name = ?", (name,)).fetchone()
         if row is None:
             return
-        passages = self._connection.execute("SELECT id, heading, text FROM passages WHERE file_id = ?", row).fetchall()
-        for passage_id, heading, text in passages:
+        passages = self._connection.execute("SELECT id, heading, text FROM passages WHERE file_id = ?", row)
+        for passage_id, heading, text in passages.fetchall():
+            # A table without content forgets only what it is told word for word.
             self._connection.execute(
                 "INSERT INTO search (search, rowid, heading, text) VALUES ('delete', ?, ?, ?)",
-                (passage_id, f"{Path(name).stem} {heading}", text),
+                (passage_id, _titled(name, heading), text),
             )
         self._connection.execute("DELETE FROM passages WHERE file_id = ?", row)
         self._connection.execute("DELETE FROM files WHERE id = ?", row)
 
-    def _open(self) -> sqlite3.Connection:
-        try:
-            return self._connect()
-        except sqlite3.DatabaseError:
-            # Damaged or of another make: it holds nothing that the documents do not.
-            for suffix in ("", "-wal", "-shm"):
-                Path(f"{self._path}{suffix}").unlink(missing_ok=True)
-            return self._connect()
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, check_same_thread=False)
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
-            if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-                raise sqlite3.DatabaseError("damaged")
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                connection.executescript(_SCHEMA)
-                connection.execute(f"PRAGMA user_version={_VERSION}")
-            elif version != _VERSION:
-                raise sqlite3.DatabaseError("of another version")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+def remove_index(path: Path) -> None:
+    """Deletes an index; it holds nothing that the documents do not."""
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+
+def _titled(name: str, heading: str) -> str:
+    return f"{Path(name).stem} {heading}"
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, check_same_thread=False)
+    try:
+        _prepare(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version == 0:
+        connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT;")
+    elif version != _VERSION:
+        raise sqlite3.DatabaseError("of another version")

@@ -21,7 +21,7 @@ class LibraryModel:
         try:
             passages = await self._library.search(text, limit=self._passages)
         except BackendUnavailableError as error:
-            raise ModelUnavailableError(error.detail) from error
+            raise ModelUnavailableError(error.detail, retry_after_seconds=error.retry_after_seconds) from error
         blocks = _blocks(passages) if passages else [_nothing(text)]
         for block in blocks:
             await emit(block)
