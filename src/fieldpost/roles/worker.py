@@ -3,6 +3,7 @@
 import asyncio
 
 from fieldpost.clock import Clock
+from fieldpost.errors import UnavailableError
 from fieldpost.messages.events import FLEET_CHANNEL, StateChanged
 from fieldpost.messages.requests import RequestState
 from fieldpost.observability import Metrics, get_logger
@@ -53,7 +54,12 @@ class Worker:
 
     async def _refresh_library(self) -> None:
         while True:
-            changed = await self._backends.library.refresh()
-            if changed:
-                log.info("library_refreshed", documents=changed)
+            try:
+                changed = await self._backends.library.refresh()
+            except UnavailableError as error:
+                # No reason to let go of what is in hand.
+                log.warning("library_not_refreshed", error=repr(error))
+            else:
+                if changed:
+                    log.info("library_refreshed", documents=changed)
             await self._clock.sleep(self._settings.library.scan_seconds)
