@@ -13,7 +13,8 @@ import msgspec
 
 from fieldpost.errors import ConfigError
 
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
+#: At most a year, so that no wait is without end.
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 _PREFIX = "FIELDPOST_"
 
@@ -33,7 +34,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the embedded engines keep everything."""
 
-    directory: str = "fieldpost-data"
+    directory: Annotated[str, msgspec.Meta(min_length=1)] = "fieldpost-data"
 
 
 class CredentialSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -205,10 +206,14 @@ def load(
         raw.setdefault(section, {})[key] = value
     for section, values in (overrides or {}).items():
         raw.setdefault(section, {}).update(values)
+    return _checked(raw)
+
+
+def _checked(raw: Mapping[str, Any], where: str = "") -> Settings:
     try:
         return msgspec.convert(raw, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(str(error).replace("`$.", "`")) from error
+        raise ConfigError(where + str(error).replace("`$.", "`").replace(" - at `$`", "")) from error
 
 
 def _read_file(file: Path | None, variables: Mapping[str, str]) -> dict[str, Any]:
@@ -217,9 +222,12 @@ def _read_file(file: Path | None, variables: Mapping[str, str]) -> dict[str, Any
     if named is None and not path.exists():
         return {}
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
+    # By itself first, so that the message says where the mistake is.
+    _checked(raw, f"{path}: ")
+    return raw
 
 
 def _keys() -> dict[str, tuple[str, str]]:

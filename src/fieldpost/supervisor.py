@@ -96,6 +96,8 @@ async def run(
         async with open_backends(settings, the_clock) as backends:
             house = _build(settings, backends, the_clock)
             await _live(settings, the_clock, house, on_listening, stopping, without)
+    except ExceptionGroup as group:
+        raise _only_one(group) from None
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
@@ -124,14 +126,15 @@ async def _live(
         ("worker", house.worker.run),
     )
     async with asyncio.TaskGroup() as tasks:
+        # Before the roles, so that they have taken nothing yet when the port cannot be had.
+        server = tasks.create_task(
+            serve(application, host=settings.server.host, port=settings.server.port, on_listening=on_listening)
+        )
         running = [
             tasks.create_task(_keep_running(name, role, clock, house.metrics), name=name)
             for name, role in roles
             if name not in without
         ]
-        server = tasks.create_task(
-            serve(application, host=settings.server.host, port=settings.server.port, on_listening=on_listening)
-        )
         stopped = tasks.create_task(stopping.wait())
         await asyncio.wait([server, stopped], return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
@@ -140,6 +143,14 @@ async def _live(
         for task in (server, *running):
             task.cancel()
     log.info("stopped")
+
+
+def _only_one(group: ExceptionGroup[Exception]) -> Exception:
+    """The error itself where a task group wrapped a single one, so that whoever starts a process can name it."""
+    error: Exception = group
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 async def _drain(house: House, drain_seconds: float) -> None:

@@ -91,10 +91,15 @@ class Server:
             )
         eventually_now(self._is_ready, seconds=30)
 
-    def stop(self) -> int:
-        """SIGTERM; returns the exit status."""
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Asks it to stop; returns the exit status."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
+        self._process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """The exit status, once it has ended by itself."""
+        assert self._process is not None
         return self._process.wait(timeout=60)
 
     def kill(self) -> None:

@@ -1,8 +1,20 @@
 """`fieldpost up`: everything in one process."""
 
-from typing import Annotated
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from fieldpost.settings import Settings
+
+_DEFAULT_DIRECTORY = "fieldpost-data"
+_DEFAULT_URL = "http://127.0.0.1:5000"
+#: Addresses that stand for every one this machine has, and where it is reached itself then.
+_EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 compared
 
 
 def up(
@@ -30,23 +42,15 @@ def up(
 
     from fieldpost.supervisor import run
 
-    uvloop.run(run(loaded, on_listening=lambda bound: _greet(loaded, bound)))
+    uvloop.run(run(loaded, on_listening=lambda bound: typer.echo(_greeting(loaded, bound))))
 
 
-def _greet(loaded: object, port: int) -> None:
-    from pathlib import Path
-
-    from fieldpost.settings import Settings
-
-    assert isinstance(loaded, Settings)
+def _greeting(loaded: "Settings", port: int) -> str:
     directory = Path(loaded.data.directory)
-    host = "127.0.0.1" if loaded.server.host in ("0.0.0.0", "::") else loaded.server.host  # noqa: S104 compared
-    url = f"http://{host}:{port}"
+    url = f"http://{_reached_at(loaded.server.host)}:{port}"
     key = (directory / "operator.key").read_text(encoding="ascii").strip()
     model = loaded.model.name or ("model" if loaded.model.url else "library")
-    where = "" if port == 5000 else f" --url {url}"
-    rest = "" if loaded.data.directory == "fieldpost-data" else f" --data {loaded.data.directory}"
-    typer.echo(
+    return (
         f"Fieldpost is up.\n"
         f"  page        {url}/#key={key}\n"
         f"  HTTP        {url}/v1/requests    OpenAI-compatible  {url}/v1\n"
@@ -54,6 +58,31 @@ def _greet(loaded: object, port: int) -> None:
         f"  folder      {directory / 'Cloud' / 'Requests'}/<device id>/\n"
         f"  documents   {directory / 'knowledge'}/    answered by: {model}\n"
         f"Try next, in another terminal:\n"
-        f'  fieldpost devices add --kind truck --name "Truck 17"{where}{rest}\n'
+        f"  {_next_command(url, loaded.data.directory)}\n"
         f"Ctrl-C stops."
     )
+
+
+def _reached_at(host: str) -> str:
+    if host in _EVERYWHERE:
+        return _EVERYWHERE[host]
+    return f"[{host}]" if ":" in host else host
+
+
+def _next_command(url: str, directory: str) -> str:
+    """Can be pasted as it stands into a shell that is where this one is."""
+    command = [*_program(), "devices", "add", "--kind", "truck", "--name", "Truck 17"]
+    if url != _DEFAULT_URL:
+        command += ["--url", url]
+    if directory != _DEFAULT_DIRECTORY:
+        command += ["--data", directory]
+    return shlex.join(command)
+
+
+def _program() -> list[str]:
+    """How this program was started: by its name where the shell finds it, else by its path."""
+    started = Path(sys.argv[0])
+    if started.name != "fieldpost":
+        return [sys.executable, "-m", "fieldpost"]
+    found = shutil.which("fieldpost")
+    return ["fieldpost"] if found is not None and Path(found).samefile(started) else [str(started)]
