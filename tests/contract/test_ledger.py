@@ -1,7 +1,9 @@
 """What every ledger promises; see fieldpost.ports.ledger."""
 
 import asyncio
-from uuid import uuid4
+from collections.abc import Collection
+from datetime import datetime
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
@@ -10,7 +12,7 @@ from fieldpost.backends.sqlite.opening import Embedded
 from fieldpost.messages.identity import body_hash
 from fieldpost.messages.requests import Channel, Priority, Request, RequestState
 from fieldpost.messages.responses import Job, Response
-from fieldpost.ports.ledger import Claim, Finish, Ledger, RecordOutcome, Retry
+from fieldpost.ports.ledger import AnswerPage, Claim, Finish, Ledger, RecordOutcome, Retry
 from fieldpost.services.endings import EXPIRED, too_many_deaths
 from tests.support.messages import a_request, a_response, at
 
@@ -40,6 +42,28 @@ async def _answered(ledger: Ledger, *requests: Request, seconds: float = 10) -> 
     await _record(ledger, *requests)
     for claim in await _claim(ledger, *requests):
         await _finish(ledger, claim.request, claim.attempt, seconds=seconds)
+
+
+async def _page(
+    ledger: Ledger,
+    device_id: int = 1,
+    *,
+    after: tuple[datetime, UUID] | None = None,
+    leaving_out: Collection[UUID] = (),
+    limit: int = 10,
+    limit_bytes: int = 2**20,
+) -> AnswerPage:
+    return await ledger.deliveries.undelivered(
+        device_id, after=after, leaving_out=leaving_out, limit=limit, limit_bytes=limit_bytes
+    )
+
+
+def _ids(page: AnswerPage) -> list[UUID]:
+    return [answer.request_id for answer in page.answers]
+
+
+async def _undelivered(ledger: Ledger, device_id: int) -> list[UUID]:
+    return _ids(await _page(ledger, device_id))
 
 
 async def _state(ledger: Ledger, request: Request) -> RequestState:
@@ -130,7 +154,9 @@ async def test_a_foreign_request_does_not_exist(ledger: Ledger) -> None:
     assert await ledger.records.status(request.id, 2) is None
     assert await ledger.records.cancel(request.id, 2, expected=False, now=at(1)) is None
     assert not await ledger.deliveries.acknowledge([request.id], 2, now=at(20))
-    assert not await ledger.deliveries.undelivered([2], after=None, limit=10)
+    assert [] == await _undelivered(ledger, 2)
+    assert not await ledger.deliveries.unacknowledged([request.id], 2)
+    assert not await ledger.deliveries.completed([2], after=(at(0), UUID(int=0)), limit=10)
 
 
 async def test_an_unreadable_message_is_kept_with_its_reason(ledger: Ledger) -> None:
@@ -185,7 +211,7 @@ async def test_a_cancelled_request_is_never_claimed_and_has_nothing_to_deliver(l
     assert status is not None
     assert RequestState.CANCELLED is status.status
     assert [] == await _claim(ledger, request)
-    assert [] == list(await ledger.deliveries.undelivered([1], after=None, limit=10))
+    assert [] == await _undelivered(ledger, 1)
 
 
 async def test_cancelling_while_it_is_worked_on_refuses_the_result(ledger: Ledger) -> None:
@@ -446,9 +472,7 @@ async def test_a_deadline_ends_a_request_whoever_has_it(ledger: Ledger, is_claim
 
     assert RequestState.EXPIRED is response.status
     assert 0 == await _finish(ledger, request, 1, seconds=61)
-    assert [request.id] == [
-        stored.request_id for stored in await ledger.deliveries.undelivered([1], after=None, limit=10)
-    ]
+    assert [request.id] == await _undelivered(ledger, 1)
 
 
 # Deliveries
@@ -463,24 +487,66 @@ async def test_answers_wait_in_order_of_completion_until_acknowledged(ledger: Le
     acknowledged = await ledger.deliveries.acknowledge([second.id, second.id, uuid4()], 1, now=at(40))
     again = await ledger.deliveries.acknowledge([second.id], 1, now=at(50))
 
-    undelivered = await ledger.deliveries.undelivered([1], after=None, limit=10)
     status = await ledger.records.status(second.id, 1)
     assert [second.id] == list(acknowledged) == list(again)
-    assert [first.id, third.id] == [stored.request_id for stored in undelivered]
+    assert [first.id, third.id] == await _undelivered(ledger, 1)
+    assert {first.id, third.id} == set(await ledger.deliveries.unacknowledged([first.id, second.id, third.id], 1))
     assert status is not None
     assert at(40) == status.acknowledged_at
 
 
 async def test_answers_come_in_pages(ledger: Ledger) -> None:
-    requests = [a_request(device_id=1 + number % 2) for number in range(5)]
-    for request in requests:
-        await _answered(ledger, request, seconds=10)
+    requests = [a_request() for _ in range(5)]
+    await _answered(ledger, *requests)
 
-    page = await ledger.deliveries.undelivered([1, 2], after=None, limit=3)
-    rest = await ledger.deliveries.undelivered([1, 2], after=(page[-1].completed_at, page[-1].request_id), limit=3)
+    page = await _page(ledger, limit=3)
+    after = (page.answers[-1].completed_at, page.answers[-1].request_id)
+    rest = await _page(ledger, after=after, limit=3)
 
-    assert {request.id for request in requests} == {stored.request_id for stored in (*page, *rest)}
-    assert 5 == len(page) + len(rest)
+    assert (3, True, 2, False) == (len(page.answers), page.is_more, len(rest.answers), rest.is_more)
+    assert {request.id for request in requests} == {answer.request_id for answer in (*page.answers, *rest.answers)}
+
+
+async def test_a_page_of_answers_is_bounded_in_bytes_and_never_empty_while_there_are_some(ledger: Ledger) -> None:
+    requests = [a_request() for _ in range(3)]
+    for number, request in enumerate(requests):
+        await _record(ledger, request)
+        await _claim(ledger, request)
+        await _finish(ledger, request, 1, seconds=10 + number, text="x" * 1000)
+
+    one = await _page(ledger, limit_bytes=1)
+    two = await _page(ledger, limit_bytes=2900)
+    all_of_them = await _page(ledger, limit_bytes=10_000)
+
+    assert ([requests[0].id], True) == (_ids(one), one.is_more)
+    assert ([requests[0].id, requests[1].id], True) == (_ids(two), two.is_more)
+    assert (3, False) == (len(all_of_them.answers), all_of_them.is_more)
+
+
+async def test_answers_that_are_on_their_way_are_left_out(ledger: Ledger) -> None:
+    first, second = a_request(), a_request()
+    await _answered(ledger, first, seconds=10)
+    await _answered(ledger, second, seconds=20)
+
+    page = await _page(ledger, leaving_out=[first.id], limit=1)
+
+    assert ([second.id], False) == (_ids(page), page.is_more)
+
+
+async def test_completions_of_several_devices_are_told_from_a_time_on(ledger: Ledger) -> None:
+    requests = [a_request(device_id=1 + number % 3) for number in range(6)]
+    for number, request in enumerate(requests):
+        await _answered(ledger, request, seconds=10 + number)
+    await ledger.deliveries.acknowledge([requests[3].id], 1, now=at(30))
+
+    found = await ledger.deliveries.completed([1, 2], after=(at(10), requests[0].id), limit=10)
+    first = await ledger.deliveries.completed([1, 2], after=(at(10), UUID(int=0)), limit=1)
+
+    assert [requests[1].id, requests[4].id] == [completion.request_id for completion in found]
+    assert [(requests[0].id, 1, at(10))] == [
+        (completion.request_id, completion.device_id, completion.completed_at) for completion in first
+    ]
+    assert not await ledger.deliveries.completed([], after=(at(0), UUID(int=0)), limit=10)
 
 
 async def test_what_has_no_answer_cannot_be_acknowledged(ledger: Ledger) -> None:
@@ -495,7 +561,7 @@ async def test_folder_answers_are_the_folders(ledger: Ledger) -> None:
     request = a_request(channel=Channel.FOLDER, file_name="question.txt")
     await _answered(ledger, request)
 
-    assert [] == list(await ledger.deliveries.undelivered([1], after=None, limit=10))
+    assert [] == await _undelivered(ledger, 1)
     ((answer, completed_at),) = await ledger.deliveries.undelivered_files(limit=10)
     assert ("question.txt", at(10), RequestState.SUCCEEDED) == (answer.file_name, completed_at, answer.state)
 

@@ -90,6 +90,21 @@ class Reaped(msgspec.Struct, frozen=True, kw_only=True):
     finished: Sequence[Finished]
 
 
+class AnswerPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Answers that fit, and whether there are more after the last of them."""
+
+    answers: Sequence[StoredResponse]
+    is_more: bool
+
+
+class Completion(msgspec.Struct, frozen=True, kw_only=True):
+    """That a request has ended, without its answer."""
+
+    request_id: UUID
+    device_id: int
+    completed_at: datetime
+
+
 class Records(Protocol):
     """Requests come in and are looked up."""
 
@@ -200,9 +215,29 @@ class Deliveries(Protocol):
     """Final answers until their devices have them; folder answers are the folder's."""
 
     async def undelivered(
-        self, device_ids: Sequence[int], *, after: tuple[datetime, UUID] | None, limit: int
-    ) -> Sequence[StoredResponse]:
-        """Answers not yet acknowledged, in order of completion; `after` is the last one's (completed_at, request_id)."""
+        self,
+        device_id: int,
+        *,
+        after: tuple[datetime, UUID] | None,
+        leaving_out: Collection[UUID],
+        limit: int,
+        limit_bytes: int,
+    ) -> AnswerPage:
+        """Answers not yet acknowledged, in order of completion, without those in `leaving_out`.
+
+        At most `limit` of them, and so many that their bodies come to at most `limit_bytes`, but always one if there is one.
+        `after` is the last one's (completed_at, request_id).
+        """
+        ...
+
+    async def completed(
+        self, device_ids: Sequence[int], *, after: tuple[datetime, UUID], limit: int
+    ) -> Sequence[Completion]:
+        """Which requests of these devices have ended and are not yet acknowledged, in order of completion, from `after` on."""
+        ...
+
+    async def unacknowledged(self, request_ids: Sequence[UUID], device_id: int) -> Collection[UUID]:
+        """Those of the requests that have a final answer of this device which is not yet acknowledged."""
         ...
 
     async def undelivered_files(self, *, limit: int) -> Sequence[tuple[Finished, datetime]]:

@@ -16,10 +16,13 @@ from fieldpost.messages.events import FLEET_CHANNEL, Acknowledged, Event, Respon
 from fieldpost.messages.requests import RequestState, RequestStatus
 from fieldpost.messages.responses import StoredResponse
 from fieldpost.ports.backends import Backends
+from fieldpost.ports.ledger import AnswerPage
 from fieldpost.services.intake import Intake
 from fieldpost.services.mailbox import Mailbox
 from fieldpost.services.waiting import within
 
+#: Answers together stay below the 1 MiB that clients take by default, with room for what surrounds them.
+MAX_PAGE_BYTES = 768 * 1024
 #: How often a waiting call asks the ledger although nothing was heard.
 _RECHECK_SECONDS = 2.0
 
@@ -86,11 +89,23 @@ class Answers:
         return status
 
     async def undelivered(
-        self, device_id: int, *, after: tuple[datetime, UUID] | None, limit: int
-    ) -> Sequence[StoredResponse]:
-        """Answers the device has not acknowledged, in order of completion."""
-        deliveries = self._backends.ledger_of(device_id).deliveries
-        return await deliveries.undelivered([device_id], after=after, limit=limit)
+        self,
+        device_id: int,
+        *,
+        after: tuple[datetime, UUID] | None = None,
+        leaving_out: Collection[UUID] = (),
+        limit: int,
+    ) -> AnswerPage:
+        """Answers the device has not acknowledged, in order of completion, as many as go into one frame or reply."""
+        return await self._backends.ledger_of(device_id).deliveries.undelivered(
+            device_id, after=after, leaving_out=leaving_out, limit=limit, limit_bytes=MAX_PAGE_BYTES
+        )
+
+    async def unacknowledged(self, device_id: int, request_ids: Sequence[UUID]) -> Collection[UUID]:
+        """Those of the device's answers that it has not acknowledged."""
+        if not request_ids:
+            return ()
+        return await self._backends.ledger_of(device_id).deliveries.unacknowledged(request_ids, device_id)
 
     async def acknowledge(self, device_id: int, request_ids: Sequence[UUID]) -> Collection[UUID]:
         """Records that the device has these answers; returns those for which that now stands."""
@@ -129,7 +144,7 @@ class Answers:
         async with self._mailbox.listen(device_id) as listener:
             deadline = self._clock.monotonic() + timeout_seconds
             while True:
-                responses = await self.undelivered(device_id, after=None, limit=limit)
+                responses = (await self.undelivered(device_id, limit=limit)).answers
                 remaining = deadline - self._clock.monotonic()
                 if responses or remaining <= 0 or self.is_draining:
                     return responses

@@ -5,31 +5,46 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, select, tuple_, update
+from sqlalchemy import Connection, bindparam, func, select, tuple_, update
 
 from fieldpost.backends.relational import rows
 from fieldpost.backends.relational.schema import requests
 from fieldpost.messages.requests import Channel
 from fieldpost.messages.responses import StoredResponse
-from fieldpost.ports.ledger import Finished
+from fieldpost.ports.ledger import AnswerPage, Completion, Finished
 
-_UNDELIVERED = (
-    select(requests.c.id, requests.c.device_id, requests.c.completed_at, requests.c.response)
+_IS_WAITING = (rows.is_final(), requests.c.acknowledged_at.is_(None), requests.c.file_name.is_(None))
+_IS_AFTER = tuple_(requests.c.completed_at, requests.c.id) > tuple_(
+    bindparam("after_time", type_=requests.c.completed_at.type), bindparam("after_id", type_=requests.c.id.type)
+)
+#: Sizes first: a database need not read a large answer to know how large it is.
+_SIZES = (
+    select(requests.c.id, func.length(requests.c.response).label("size_bytes"))
     .where(
-        requests.c.device_id.in_(bindparam("device_ids", expanding=True)),
-        rows.is_final(),
-        requests.c.acknowledged_at.is_(None),
-        requests.c.file_name.is_(None),
+        requests.c.device_id == bindparam("owner"),
+        *_IS_WAITING,
+        requests.c.id.not_in(bindparam("left_out", expanding=True, type_=requests.c.id.type)),
     )
     .order_by(requests.c.completed_at, requests.c.id)
     .limit(bindparam("row_limit"))
 )
-_AFTER = _UNDELIVERED.where(
-    tuple_(requests.c.completed_at, requests.c.id)
-    > tuple_(
-        bindparam("after_time", type_=requests.c.completed_at.type),
-        bindparam("after_id", type_=requests.c.id.type),
-    )
+_SIZES_AFTER = _SIZES.where(_IS_AFTER)
+_BODIES = (
+    select(requests.c.id, requests.c.device_id, requests.c.completed_at, requests.c.response)
+    .where(requests.c.id.in_(rows.ids_parameter))
+    .order_by(requests.c.completed_at, requests.c.id)
+)
+_COMPLETED = (
+    select(requests.c.id, requests.c.device_id, requests.c.completed_at)
+    .where(requests.c.device_id.in_(bindparam("device_ids", expanding=True)), *_IS_WAITING, _IS_AFTER)
+    .order_by(requests.c.completed_at, requests.c.id)
+    .limit(bindparam("row_limit"))
+)
+_UNACKNOWLEDGED = select(requests.c.id).where(
+    requests.c.id.in_(rows.ids_parameter),
+    requests.c.device_id == bindparam("owner"),
+    rows.is_final(),
+    requests.c.acknowledged_at.is_(None),
 )
 _FILES = (
     select(
@@ -56,20 +71,50 @@ _ACKNOWLEDGE = (
 
 
 def undelivered(
-    connection: Connection, device_ids: Sequence[int], after: tuple[datetime, UUID] | None, limit: int
-) -> Sequence[StoredResponse]:
+    connection: Connection,
+    device_id: int,
+    after: tuple[datetime, UUID] | None,
+    leaving_out: Collection[UUID],
+    limit: int,
+    limit_bytes: int,
+) -> AnswerPage:
     """See `ports.ledger.Deliveries.undelivered`."""
-    parameters: dict[str, Any] = {"device_ids": list(device_ids), "row_limit": limit}
-    query = _UNDELIVERED
+    parameters: dict[str, Any] = {"owner": device_id, "left_out": list(leaving_out), "row_limit": limit + 1}
+    query = _SIZES
     if after is not None:
-        query = _AFTER
+        query = _SIZES_AFTER
         parameters |= {"after_time": after[0], "after_id": after[1]}
-    return [
+    sizes = [(row.id, row.size_bytes) for row in connection.execute(query, parameters)]
+    ids = _fitting(sizes[:limit], limit_bytes)
+    answers = [
         StoredResponse(
             request_id=row.id, device_id=row.device_id, completed_at=row.completed_at, body=bytes(row.response)
         )
-        for row in connection.execute(query, parameters)
+        for row in connection.execute(_BODIES, {"ids": ids})
     ]
+    return AnswerPage(answers=answers, is_more=len(ids) < len(sizes))
+
+
+def completed(
+    connection: Connection, device_ids: Sequence[int], after: tuple[datetime, UUID], limit: int
+) -> Sequence[Completion]:
+    """See `ports.ledger.Deliveries.completed`."""
+    parameters = {
+        "device_ids": list(device_ids),
+        "after_time": after[0],
+        "after_id": after[1],
+        "row_limit": limit,
+    }
+    return [
+        Completion(request_id=row.id, device_id=row.device_id, completed_at=row.completed_at)
+        for row in connection.execute(_COMPLETED, parameters)
+    ]
+
+
+def unacknowledged(connection: Connection, request_ids: Sequence[UUID], device_id: int) -> Collection[UUID]:
+    """See `ports.ledger.Deliveries.unacknowledged`."""
+    found = connection.execute(_UNACKNOWLEDGED, {"ids": list(request_ids), "owner": device_id})
+    return {row.id for row in found}
 
 
 def undelivered_files(connection: Connection, limit: int) -> Sequence[tuple[Finished, datetime]]:
@@ -97,3 +142,15 @@ def acknowledge(connection: Connection, request_ids: Sequence[UUID], device_id: 
     if fresh:
         connection.execute(_ACKNOWLEDGE, {"ids": fresh, "now": now})
     return [row.id for row in mine]
+
+
+def _fitting(sizes: Sequence[tuple[UUID, int]], limit_bytes: int) -> list[UUID]:
+    """The first ones that fit together, and the very first in any case."""
+    ids: list[UUID] = []
+    total_bytes = 0
+    for request_id, size_bytes in sizes:
+        total_bytes += size_bytes
+        if ids and total_bytes > limit_bytes:
+            break
+        ids.append(request_id)
+    return ids

@@ -7,9 +7,11 @@ from uuid import UUID
 from fieldpost.backends.relational import claims, deliveries, dispatching, recording
 from fieldpost.backends.relational.rows import Executor
 from fieldpost.messages.requests import Priority, Request, RequestState, RequestStatus
-from fieldpost.messages.responses import Job, Problem, StoredResponse
+from fieldpost.messages.responses import Job, Problem
 from fieldpost.ports.ledger import (
+    AnswerPage,
     Claim,
+    Completion,
     DeadLetter,
     Finish,
     Finished,
@@ -140,11 +142,29 @@ class RelationalDeliveries:
         self._executor = executor
 
     async def undelivered(
-        self, device_ids: Sequence[int], *, after: tuple[datetime, UUID] | None, limit: int
-    ) -> Sequence[StoredResponse]:
+        self,
+        device_id: int,
+        *,
+        after: tuple[datetime, UUID] | None,
+        leaving_out: Collection[UUID],
+        limit: int,
+        limit_bytes: int,
+    ) -> AnswerPage:
         """See the port."""
         return await self._executor.read(
-            lambda connection: deliveries.undelivered(connection, device_ids, after, limit)
+            lambda connection: deliveries.undelivered(connection, device_id, after, leaving_out, limit, limit_bytes)
+        )
+
+    async def completed(
+        self, device_ids: Sequence[int], *, after: tuple[datetime, UUID], limit: int
+    ) -> Sequence[Completion]:
+        """See the port."""
+        return await self._executor.read(lambda connection: deliveries.completed(connection, device_ids, after, limit))
+
+    async def unacknowledged(self, request_ids: Sequence[UUID], device_id: int) -> Collection[UUID]:
+        """See the port."""
+        return await self._executor.read(
+            lambda connection: deliveries.unacknowledged(connection, request_ids, device_id)
         )
 
     async def undelivered_files(self, *, limit: int) -> Sequence[tuple[Finished, datetime]]:

@@ -1,28 +1,47 @@
 """`GET /v1/stream` as server-sent events: for devices whose networks end WebSockets. Acknowledging goes over HTTP."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from uuid import UUID
 
 import msgspec
 
-from fieldpost.errors import FieldpostError, NotAcceptableError
+from fieldpost.clock import Clock
+from fieldpost.errors import NotAcceptableError
 from fieldpost.messages.devices import Credential
-from fieldpost.messages.events import Acknowledged, ResponseReady
-from fieldpost.roles.hub.window import Window
-from fieldpost.services.answers import Answers
-from fieldpost.services.mailbox import Listener, Mailbox
-from fieldpost.services.waiting import within
-from fieldpost.settings import HubSettings
+from fieldpost.messages.events import ResponseChunk
+from fieldpost.roles.hub.feed import Voice
+from fieldpost.roles.hub.session import Session
 from fieldpost.web import sse
 from fieldpost.web.operations import Call, Caller, Operation, Reply
+
+#: Opens a session of a device that speaks with a voice; refuses as `Sessions.place` does.
+OpenSession = Callable[[Credential, Voice], AbstractAsyncContextManager[Session]]
+
+
+class EventVoice:
+    """Answers as events."""
+
+    def answer(self, request_id: UUID, body: bytes) -> bytes:
+        """A `response`; its id is the request's."""
+        return sse.event("response", body, id=str(request_id))
+
+    def chunk(self, chunk: ResponseChunk) -> bytes | None:  # noqa: ARG002 whole answers only
+        """Nothing: pieces are for `/v1/requests/{id}/events`."""
+        return None
+
+    def leaving(self, reconnect_seconds: float) -> bytes:
+        """A `draining`, and the time after which a browser's own client connects again."""
+        data = msgspec.json.encode({"reconnect_seconds": reconnect_seconds})
+        return b"retry: %d\n" % round(1000 * reconnect_seconds) + sse.event("draining", data)
 
 
 class EventStream:
     """The operation; each call is a session of its own."""
 
-    def __init__(self, *, settings: HubSettings, answers: Answers, mailbox: Mailbox) -> None:
-        self._settings = settings
-        self._answers = answers
-        self._mailbox = mailbox
+    def __init__(self, *, open_session: OpenSession, clock: Clock) -> None:
+        self._open_session = open_session
+        self._clock = clock
 
     def operation(self) -> Operation:
         """The one there is."""
@@ -32,7 +51,7 @@ class EventStream:
             summary="Listens for answers",
             handler=self._listen,
             caller=Caller.DEVICE,
-            answers={200: ("`hello` and `response` events", None, "text/event-stream")},
+            answers={200: ("`hello`, `response` and `draining` events", None, "text/event-stream")},
             problems=(406, 503),
             waits=True,
             tag="responses",
@@ -41,40 +60,25 @@ class EventStream:
     async def _listen(self, call: Call) -> Reply:
         if "text/event-stream" not in (call.header(b"accept") or ""):
             raise NotAcceptableError("ask for a WebSocket, or for text/event-stream")
-        return Reply(content_type=sse.CONTENT_TYPE, headers=sse.HEADERS, stream=self._events(call.device))
+        events = self._events(call.device)
+        # Until there is a place for it, what goes wrong has a status of its own.
+        await anext(events)
+        return Reply(content_type=sse.CONTENT_TYPE, headers=sse.HEADERS, stream=events)
 
     async def _events(self, device: Credential) -> AsyncIterator[bytes]:
-        window = Window(self._settings.max_unacknowledged)
-        async with self._mailbox.listen(device.device_id) as listener:
+        async with self._open_session(device, EventVoice()) as session:
+            yield b""
             yield sse.event("hello", msgspec.json.encode({"device_id": device.device_id}))
-            while not self._answers.is_draining:
-                for event in await self._more(device, window):
-                    yield event
-                if not await self._until_something_happens(listener, window):
+            feed = session.feed
+            # Whatever was missed comes first.
+            feed.window.is_behind = True
+            said = self._clock.monotonic()
+            while not session.is_over:
+                while (item := feed.outbox.take_now()) is not None:
+                    if item.answer_to is None or feed.window.is_on_its_way(item.answer_to):
+                        said = self._clock.monotonic()
+                        yield item.payload
+                if self._clock.monotonic() - said >= sse.KEEP_ALIVE_SECONDS:
+                    said = self._clock.monotonic()
                     yield sse.KEEP_ALIVE
-
-    async def _more(self, device: Credential, window: Window) -> list[bytes]:
-        limit = self._settings.page + window.unacknowledged
-        try:
-            stored = await self._answers.undelivered(device.device_id, after=None, limit=limit)
-        except FieldpostError:
-            return []
-        return [
-            sse.event("response", response.body, id=str(response.request_id))
-            for response in stored
-            if window.admit(response.request_id)
-        ]
-
-    async def _until_something_happens(self, listener: Listener, window: Window) -> bool:
-        """Waits for news; False when there was none for so long that a sign of life is due."""
-        waited_seconds = 0.0
-        while waited_seconds < sse.KEEP_ALIVE_SECONDS:
-            events = await within(listener.receive(), self._settings.sweep_seconds)
-            for event in events or ():
-                if isinstance(event, Acknowledged):
-                    window.settle(event.request_ids)
-            if events is not None and (not events or any(isinstance(event, ResponseReady) for event in events)):
-                return True
-            if events is None:
-                waited_seconds += self._settings.sweep_seconds
-        return False
+                await feed.step(sse.KEEP_ALIVE_SECONDS)

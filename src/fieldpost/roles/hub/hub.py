@@ -3,20 +3,28 @@
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from uuid import UUID
 
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from fieldpost.clock import Clock
-from fieldpost.errors import DrainingError, FieldpostError, OverloadedError
+from fieldpost.errors import FieldpostError
 from fieldpost.messages.devices import Credential
 from fieldpost.observability import Metrics, get_logger
 from fieldpost.ports.backends import Backends
+from fieldpost.roles.hub.conversation import Conversation, FrameVoice
 from fieldpost.roles.hub.events import EventStream
+from fieldpost.roles.hub.feed import Feed, Voice
+from fieldpost.roles.hub.limits import Limits
+from fieldpost.roles.hub.outbox import Outbox
 from fieldpost.roles.hub.session import CLOSE_REVOKED, Session
+from fieldpost.roles.hub.sessions import Sessions
+from fieldpost.roles.hub.window import Window
 from fieldpost.services.answers import Answers
 from fieldpost.services.credentials import Credentials
 from fieldpost.services.intake import Intake
@@ -25,15 +33,15 @@ from fieldpost.settings import Settings
 from fieldpost.web.endpoint import Endpoint
 from fieldpost.web.problems import error_reply
 
-#: Devices in one query of a sweep, and answers it brings at most.
+#: Devices in one query of a sweep, completions it brings, and how far it looks back: longer than a clock or a commit lags.
 _SWEEP_DEVICES = 500
-_SWEEP_LIMIT = 1000
-#: Answers younger than this may still be on the bus.
-_SWEEP_AGE = timedelta(seconds=1)
+_SWEEP_LIMIT = 2000
+_SWEEP_BACK = timedelta(seconds=30)
 #: Revoked keys lose their sessions within this time.
 _REVOKE_SECONDS = 1.0
 #: Devices of a leaving hub come back spread over this time.
 _RECONNECT_SECONDS = 5.0
+_LOWEST_ID = UUID(int=0)
 
 log = get_logger()
 
@@ -55,23 +63,27 @@ class Hub:
         mailbox: Mailbox,
         metrics: Metrics,
         source: random.Random,
+        limits: Limits | None = None,
     ) -> None:
         self._settings = settings.hub
+        self._limits = limits or Limits()
         self._backends = backends
         self._clock = clock
         self._credentials = credentials
         self._intake = intake
         self._answers = answers
         self._mailbox = mailbox
-        self._metrics = metrics
         self._source = source
-        self._sessions: defaultdict[int, set[Session]] = defaultdict(set)
-        self._connections = 0
-        self._is_draining = False
+        self._reading = asyncio.Semaphore(self._limits.pages_in_hand)
+        self._sessions = Sessions(
+            limit=self._settings.max_connections,
+            limit_per_device=max(1, int(self._limits.device_share * self._settings.max_connections)),
+            metrics=metrics,
+        )
 
     def routes(self) -> list[BaseRoute]:
         """The WebSocket, and server-sent events on the same path."""
-        events = EventStream(settings=self._settings, answers=self._answers, mailbox=self._mailbox).operation()
+        events = EventStream(open_session=self._open_session, clock=self._clock).operation()
         return [
             WebSocketRoute("/v1/stream", self._connect),
             Route("/v1/stream", Endpoint(events, self._credentials), methods=["GET"]),
@@ -89,86 +101,82 @@ class Hub:
 
     async def drain(self) -> None:
         """Sends every device away, to come back at different times."""
-        self._is_draining = True
+        self._sessions.is_draining = True
         async with asyncio.TaskGroup() as tasks:
-            for session in self._all_sessions():
+            for session in self._sessions:
                 tasks.create_task(session.leave(self._source.uniform(0.5, _RECONNECT_SECONDS)))
 
     async def _connect(self, websocket: WebSocket) -> None:
-        try:
-            device = self._credentials.authenticate(websocket.headers.get("authorization"))
-            self._check_room()
-        except FieldpostError as error:
-            reply = error_reply(error, instance=websocket.url.path)
-            headers = {name.decode(): value.decode() for name, value in reply.headers}
-            media_type = reply.content_type.decode()
-            await websocket.send_denial_response(
-                Response(reply.body, status_code=reply.status, headers=headers, media_type=media_type)
-            )
-            return
-        self._connections += 1
-        self._metrics.sessions.inc()
-        try:
-            await self._serve(websocket, device)
-        finally:
-            self._connections -= 1
-            self._metrics.sessions.dec()
-
-    async def _serve(self, websocket: WebSocket, device: Credential) -> None:
-        await websocket.accept()
-        async with self._mailbox.listen(device.device_id) as listener:
-            session = Session(
+        async with AsyncExitStack() as stack:
+            try:
+                device = self._credentials.authenticate(websocket.headers.get("authorization"))
+                session = await stack.enter_async_context(self._open_session(device, FrameVoice()))
+            except FieldpostError as error:
+                await _refuse(websocket, error)
+                return
+            await websocket.accept()
+            await Conversation(
                 websocket=websocket,
-                device=device,
+                session=session,
                 settings=self._settings,
+                limits=self._limits,
                 intake=self._intake,
                 answers=self._answers,
-                listener=listener,
-            )
-            self._sessions[device.device_id].add(session)
-            try:
-                await session.run()
-            except* Exception:
-                log.exception("session_failed", device_id=device.device_id)
-            finally:
-                self._sessions[device.device_id].discard(session)
-                if not self._sessions[device.device_id]:
-                    del self._sessions[device.device_id]
+            ).run()
 
-    def _check_room(self) -> None:
-        if self._is_draining:
-            raise DrainingError(retry_after_seconds=_RECONNECT_SECONDS)
-        if self._connections >= self._settings.max_connections:
-            raise OverloadedError(f"{self._connections} sessions", retry_after_seconds=_RECONNECT_SECONDS)
+    @asynccontextmanager
+    async def _open_session(self, device: Credential, voice: Voice) -> AsyncIterator[Session]:
+        """A session that has its place while the context lasts; raises as `Sessions.place` does."""
+        self._sessions.check(device.device_id)
+        async with self._mailbox.listen(device.device_id) as listener:
+            feed = Feed(
+                answers=self._answers,
+                listener=listener,
+                window=Window(limit=self._settings.max_unacknowledged),
+                outbox=Outbox(max_items=self._limits.outbox_frames, max_bytes=self._limits.outbox_bytes),
+                voice=voice,
+                reading=self._reading,
+                retry_seconds=self._settings.sweep_seconds,
+                recheck_seconds=self._limits.recheck_seconds,
+            )
+            session = Session(device=device, feed=feed, farewell_seconds=self._limits.farewell_seconds)
+            with self._sessions.place(session):
+                yield session
 
     def _end_revoked(self) -> None:
-        for session in self._all_sessions():
-            current = self._credentials.of(session.device.device_id)
+        for session in self._sessions:
+            current = self._credentials.of(session.device_id)
             if current is None or current.disabled or current.key_hash != session.device.key_hash:
                 session.end(CLOSE_REVOKED, "the key is no longer valid")
 
     async def _sweep(self) -> None:
-        """Finds answers that no event announced: one query per shard and some hundred devices."""
+        """Finds answers that no event announced: one query per shard and some hundred devices, none per device."""
         by_shard: defaultdict[str, list[int]] = defaultdict(list)
-        for device_id, sessions in self._sessions.items():
-            if not all(session.window.is_full for session in sessions):
-                by_shard[self._backends.shards.shard_of(device_id)].append(device_id)
+        for device_id in self._sessions.device_ids:
+            by_shard[self._backends.shards.shard_of(device_id)].append(device_id)
         for shard, device_ids in by_shard.items():
             for start in range(0, len(device_ids), _SWEEP_DEVICES):
-                await self._sweep_some(shard, device_ids[start : start + _SWEEP_DEVICES])
+                try:
+                    await self._sweep_some(shard, device_ids[start : start + _SWEEP_DEVICES])
+                except FieldpostError as error:
+                    log.warning("sweep_failed", shard=shard, error=repr(error))
 
     async def _sweep_some(self, shard: str, device_ids: Sequence[int]) -> None:
         deliveries = self._backends.ledgers[shard].deliveries
-        try:
-            stored = await deliveries.undelivered(device_ids, after=None, limit=_SWEEP_LIMIT)
-        except FieldpostError as error:
-            log.warning("sweep_failed", shard=shard, error=repr(error))
-            return
-        newest = self._clock.now() - _SWEEP_AGE
-        for response in stored:
-            if response.completed_at <= newest:
-                for session in tuple(self._sessions.get(response.device_id, ())):
-                    await session.push(response.request_id, response.body)
+        after = (self._clock.now() - _SWEEP_BACK, _LOWEST_ID)
+        while True:
+            completions = await deliveries.completed(device_ids, after=after, limit=_SWEEP_LIMIT)
+            for completion in completions:
+                for session in self._sessions.of(completion.device_id):
+                    session.feed.hint(completion.request_id)
+            if len(completions) < _SWEEP_LIMIT:
+                return
+            after = (completions[-1].completed_at, completions[-1].request_id)
 
-    def _all_sessions(self) -> list[Session]:
-        return [session for sessions in self._sessions.values() for session in sessions]
+
+async def _refuse(websocket: WebSocket, error: FieldpostError) -> None:
+    reply = error_reply(error, instance=websocket.url.path)
+    headers = {name.decode(): value.decode() for name, value in reply.headers}
+    await websocket.send_denial_response(
+        Response(reply.body, status_code=reply.status, headers=headers, media_type=reply.content_type.decode())
+    )

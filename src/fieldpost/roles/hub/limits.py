@@ -2,9 +2,6 @@
 
 import msgspec
 
-#: A text frame stays below the 1 MiB that clients take by default, with room for what surrounds the answers.
-MAX_PAGE_BYTES = 768 * 1024
-
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How much of each thing one session may have at once, and how long a wait may last."""
@@ -19,7 +16,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     #: How long the end of a session may take: last words, and the close itself.
     farewell_seconds: float = 2.0
     close_seconds: float = 2.0
-    #: How often a session asks the ledger although nothing told it to, while its window is full.
+    #: How often a session asks the ledger although nothing told it to.
     recheck_seconds: float = 30.0
     #: Pages of answers that the whole hub reads from the ledger at once.
     pages_in_hand: int = 4

@@ -51,10 +51,16 @@ class Outbox:
 
     async def take(self) -> Item:
         """Waits for the next. Cancel: safe, nothing is lost."""
-        while not self._items:
-            self._idle.set()
+        while (item := self.take_now()) is None:
             self._filled.clear()
             await self._filled.wait()
+        return item
+
+    def take_now(self) -> Item | None:
+        """The next, if there is one."""
+        if not self._items:
+            self._idle.set()
+            return None
         item = self._items.popleft()
         self._size_bytes -= len(item.payload)
         self._taken.set()

@@ -30,6 +30,11 @@ class Sessions:
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def device_ids(self) -> Sequence[int]:
+        """The devices that are here."""
+        return tuple(self._by_device)
+
     def of(self, device_id: int) -> Sequence[Session]:
         """The device's sessions."""
         return tuple(self._by_device.get(device_id, ()))

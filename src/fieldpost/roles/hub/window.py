@@ -31,7 +31,7 @@ class Window:
 
     @property
     def wants_refill(self) -> bool:
-        """Whether asking the ledger is worth it: half the window is free, so a page is read for many answers, not for one."""
+        """Whether asking the ledger is worth it: half the window is free, so it is read for many answers, not for one."""
         return self.is_behind and 2 * self.room >= self._limit
 
     @property
@@ -72,10 +72,9 @@ class Window:
         for request_id in request_ids:
             self._on_their_way.pop(request_id, None)
             if request_id in self._settled:
-                # Counted before; the latest mention keeps it longest.
-                del self._settled[request_id]
-            else:
-                self._settled_ever += 1
+                # Not moved to the end: then all that was settled since a mark would no longer be the last to go.
+                continue
+            self._settled_ever += 1
             self._settled[request_id] = None
             if len(self._settled) > self._memory:
                 del self._settled[next(iter(self._settled))]

@@ -1,0 +1,183 @@
+"""Brings a device's answers to one session: from the bus as they come, from the ledger when something was missed.
+
+Decides with the `Window` and puts into the `Outbox`; knows nothing of WebSocket or server-sent events beyond the `Voice`
+that words an answer.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+
+from fieldpost.errors import UnavailableError
+from fieldpost.messages.events import Acknowledged, Event, ResponseChunk, ResponseReady, StateChanged
+from fieldpost.messages.responses import StoredResponse
+from fieldpost.observability import get_logger
+from fieldpost.roles.hub.outbox import Outbox
+from fieldpost.roles.hub.window import Window
+from fieldpost.services.answers import Answers
+from fieldpost.services.mailbox import Listener
+from fieldpost.services.waiting import within
+
+log = get_logger()
+
+
+class Voice(Protocol):
+    """How a kind of session words what it brings."""
+
+    def answer(self, request_id: UUID, body: bytes) -> bytes:
+        """A final answer; `body` is the encoded Response."""
+        ...
+
+    def chunk(self, chunk: ResponseChunk) -> bytes | None:
+        """A piece of an answer in the making; None when this kind of session leaves them out."""
+        ...
+
+    def leaving(self, reconnect_seconds: float) -> bytes:
+        """This hub leaves; come back after that time."""
+        ...
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """Answers admitted to the window, oldest completion first; `last` is where the next page begins, None at the end."""
+
+    answers: Sequence[StoredResponse]
+    last: tuple[datetime, UUID] | None
+
+
+class Feed:
+    """One session's answers.
+
+    Args:
+        reading: bounds the pages that the whole hub holds in memory at once.
+        retry_seconds: wait before the ledger is asked again while it is away.
+        recheck_seconds: how often it is asked although nothing told to.
+    """
+
+    def __init__(
+        self,
+        *,
+        answers: Answers,
+        listener: Listener,
+        window: Window,
+        outbox: Outbox,
+        voice: Voice,
+        reading: asyncio.Semaphore,
+        retry_seconds: float,
+        recheck_seconds: float,
+    ) -> None:
+        self._device_id = listener.device_id
+        self._answers = answers
+        self._listener = listener
+        self._reading = reading
+        self._retry_seconds = retry_seconds
+        self._recheck_seconds = recheck_seconds
+        self.window = window
+        self.outbox = outbox
+        self.voice = voice
+
+    def hint(self, request_id: UUID) -> None:
+        """This answer is in the ledger; it is sent unless it was before. Never waits."""
+        if not self.window.knows(request_id):
+            self._listener.put(ResponseReady(request_id=request_id, device_id=self._device_id))
+
+    def settle(self, request_ids: Sequence[UUID]) -> None:
+        """The device has these answers; what waited for their places follows."""
+        self.window.settle(request_ids)
+        if self.window.is_behind:
+            self._listener.put(Acknowledged(device_id=self._device_id, request_ids=()))
+
+    def wake(self) -> None:
+        """Whatever this session waits for, it looks again."""
+        self._listener.lose()
+
+    async def page(self, after: tuple[datetime, UUID] | None, *, limit: int) -> Page:
+        """Answers not acknowledged and not sent here yet, as many as there is room for and as fit one frame."""
+        mark = self.window.mark()
+        async with self._reading:
+            found = await self._answers.undelivered(self._device_id, after=after, limit=limit)
+            admitted: list[StoredResponse] = []
+            for answer in found.answers:
+                if self.window.admit(answer.request_id, since=mark):
+                    admitted.append(answer)
+                elif not self.window.knows(answer.request_id):
+                    # No room: the rest follows the acknowledgements by itself.
+                    return Page(answers=admitted, last=None)
+        last = found.answers[-1] if found.is_more else None
+        return Page(answers=admitted, last=None if last is None else (last.completed_at, last.request_id))
+
+    async def follow(self) -> None:
+        """Brings what is heard, and what was missed, until cancelled."""
+        while True:
+            await self.step(self._recheck_seconds)
+
+    async def step(self, seconds: float) -> None:
+        """Brings what is there, then waits for news, at most `seconds`."""
+        await self.outbox.room()
+        if self.window.wants_refill:
+            await self._refill()
+        events = await within(self._listener.receive(), self._retry_seconds if self.window.is_behind else seconds)
+        if not events:
+            await self._recover(is_loss=events is not None)
+        for event in events or ():
+            await self.outbox.room()
+            self._hear(event)
+
+    def _hear(self, event: Event) -> None:
+        match event:
+            case ResponseReady(to_folder=False):
+                if event.body:
+                    self._offer(event.request_id, event.body)
+                elif not self.window.knows(event.request_id):
+                    self.window.is_behind = True
+            case ResponseChunk():
+                payload = None if self.window.knows(event.request_id) else self.voice.chunk(event)
+                if payload is not None:
+                    self.outbox.put(payload)
+            case Acknowledged():
+                self.window.settle(event.request_ids)
+            case StateChanged(status=status) if status.is_final:
+                self.window.is_behind = True
+
+    def _offer(self, request_id: UUID, body: bytes, *, since: int | None = None) -> None:
+        """Sends the answer unless it was sent or settled before; without a place it stays behind, in the ledger."""
+        if self.window.admit(request_id, since=since):
+            self.outbox.put(self.voice.answer(request_id, body), answer_to=request_id)
+
+    async def _recover(self, *, is_loss: bool) -> None:
+        """After a loss, or a long silence: finds out what was acknowledged elsewhere, and what was missed."""
+        waiting = self.window.on_their_way
+        try:
+            still = set(await self._answers.unacknowledged(self._device_id, waiting))
+            self.window.settle(request_id for request_id in waiting if request_id not in still)
+        except UnavailableError as error:
+            log.info("session_recovery_postponed", device_id=self._device_id, error=repr(error))
+        self.window.is_behind = self.window.is_behind or is_loss
+        if self.window.is_behind and self.window.room > 0:
+            await self._refill()
+
+    async def _refill(self) -> None:
+        """Sends what the ledger has, until the window is full or nothing is left."""
+        try:
+            while await self._fill_once():
+                await self.outbox.room()
+        except UnavailableError as error:
+            self.window.is_behind = True
+            log.info("session_refill_postponed", device_id=self._device_id, error=repr(error))
+
+    async def _fill_once(self) -> bool:
+        """Sends one page; whether there is another, and room for it."""
+        window = self.window
+        window.is_behind = False
+        mark = window.mark()
+        async with self._reading:
+            page = await self._answers.undelivered(
+                self._device_id, leaving_out=window.on_their_way, limit=max(1, window.room)
+            )
+            for answer in page.answers:
+                self._offer(answer.request_id, answer.body, since=mark)
+        window.is_behind = window.is_behind or page.is_more
+        return page.is_more and window.room > 0
