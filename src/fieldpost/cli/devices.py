@@ -1,12 +1,13 @@
 """`fieldpost devices …`."""
 
 import json
+import shlex
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-from fieldpost.cli.server import AsJson, Data, Operator, Url
+from fieldpost.cli.server import DEFAULT_URL, AsJson, Data, Operator, Url
 
 app = typer.Typer(help="Adds, shows and changes devices.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -32,7 +33,8 @@ def add(
 ) -> None:
     """Adds a device; prints its id and its key, which is shown this once."""
     body = {"kind": kind.value, "name": name} | ({} if id is None else {"id": id})
-    _print_with_key(Operator(url, data).call("POST", "/admin/devices", body), as_json)
+    operator = Operator(url, data)
+    _print_with_key(operator.call("POST", "/admin/devices", body), operator.url, as_json)
 
 
 @app.command("list")
@@ -51,7 +53,8 @@ def list_devices(url: Url = None, data: Data = None, as_json: AsJson = False) ->
     for device in devices:
         _print_line(device)
     if not devices:
-        typer.echo('No devices yet. Add one: fieldpost devices add --kind truck --name "Truck 17"')
+        where = _option("--url", url) + _option("--data", data)
+        typer.echo(f'No devices yet. Add one: fieldpost devices add --kind truck --name "Truck 17"{where}')
 
 
 @app.command()
@@ -63,7 +66,8 @@ def show(id: Id, url: Url = None, data: Data = None, as_json: AsJson = False) ->
 @app.command()
 def rotate(id: Id, url: Url = None, data: Data = None, as_json: AsJson = False) -> None:
     """Gives out a new key; the old one stops working."""
-    _print_with_key(Operator(url, data).call("POST", f"/admin/devices/{id}/rotate"), as_json)
+    operator = Operator(url, data)
+    _print_with_key(operator.call("POST", f"/admin/devices/{id}/rotate"), operator.url, as_json)
 
 
 @app.command()
@@ -85,14 +89,19 @@ def remove(id: Id, url: Url = None, data: Data = None, as_json: AsJson = False) 
     typer.echo(json.dumps({"removed": id}) if as_json else f"device {id} removed")
 
 
-def _print_with_key(made: dict[str, Any], as_json: bool) -> None:
+def _print_with_key(made: dict[str, Any], url: str, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(made))
         return
     _print_line(made["device"])
     typer.echo(f"key     {made['key']}")
     typer.echo("The key is shown this once. Ask something with it:")
-    typer.echo(f'  fieldpost send "How long may I drive without a break?" --wait --key {made["key"]}')
+    where = _option("--url", None if url == DEFAULT_URL else url)
+    typer.echo(f'  fieldpost send "How long may I drive without a break?" --wait --key {made["key"]}{where}')
+
+
+def _option(name: str, value: str | None) -> str:
+    return "" if value is None else f" {name} {shlex.quote(value)}"
 
 
 def _print(device: dict[str, Any], as_json: bool) -> None:

@@ -5,10 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
-from fieldpost.errors import BackendUnavailableError, UnauthenticatedError
+from fieldpost.errors import FieldpostError, OutcomeUnknownError, UnauthenticatedError, UnreachableError
 
-Url = Annotated[str | None, typer.Option(help="The server (default FIELDPOST_URL or http://127.0.0.1:5000).")]
+#: Where a server is when nothing says otherwise.
+DEFAULT_URL = "http://127.0.0.1:5000"
+
+Url = Annotated[str | None, typer.Option(help=f"The server (default FIELDPOST_URL or {DEFAULT_URL}).")]
 Data = Annotated[str | None, typer.Option(help="The server's data directory, for the operator's key.")]
+Key = Annotated[str | None, typer.Option(help="The device's key (default FIELDPOST_KEY).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -17,6 +21,7 @@ class Operator:
 
     def __init__(self, url: str | None, data: str | None) -> None:
         from fieldpost import settings
+        from fieldpost.client.address import checked_url
 
         overrides: dict[str, dict[str, object]] = {"client": {}, "data": {}}
         if url is not None:
@@ -24,9 +29,10 @@ class Operator:
         if data is not None:
             overrides["data"]["directory"] = data
         loaded = settings.load(overrides=overrides)
-        self.url = loaded.client.url.rstrip("/")
-        self.directory = Path(loaded.data.directory)
-        self._key = loaded.client.operator_key or self._key_in(self.directory)
+        self.url = checked_url(loaded.client.url)
+        self._key = loaded.client.operator_key or self._key_in(Path(loaded.data.directory))
+        if not self._key.isascii() or not self._key.isprintable():
+            raise UnauthenticatedError("an operator's key reads fpa_<name>_<secret>; this is none")
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         """The decoded reply.
@@ -38,16 +44,13 @@ class Operator:
 
         from fieldpost.client.problems import raise_for
 
+        headers = {"Authorization": f"Bearer {self._key}"}
         try:
-            reply = httpx.request(
-                method,
-                f"{self.url}{path}",
-                json=body,
-                headers={"Authorization": f"Bearer {self._key}"},
-                timeout=30,
-            )
-        except httpx.TransportError as error:
+            reply = httpx.request(method, f"{self.url}{path}", json=body, headers=headers, timeout=30)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise nobody_there(self.url) from error
+        except httpx.TransportError as error:
+            raise OutcomeUnknownError(f"{self.url} did not answer: {error}") from error
         raise_for(reply.status_code, reply.headers.get("retry-after"), reply.content)
         return reply.json() if reply.content else None
 
@@ -56,13 +59,13 @@ class Operator:
         path = directory / "operator.key"
         try:
             return path.read_text(encoding="ascii").strip()
-        except OSError:
+        except (OSError, UnicodeDecodeError):
             raise UnauthenticatedError(
                 f"no operator's key: set FIELDPOST_OPERATOR_KEY, or say where the server keeps its data "
-                f"(--data or FIELDPOST_DATA; {path} is not there)"
+                f"(--data or FIELDPOST_DATA; {path} cannot be read)"
             ) from None
 
 
-def nobody_there(url: str) -> BackendUnavailableError:
+def nobody_there(url: str) -> FieldpostError:
     """The server does not answer."""
-    return BackendUnavailableError(f"There is no Fieldpost at {url}. Start one with: fieldpost up")
+    return UnreachableError(f"There is no Fieldpost at {url}. Start one with: fieldpost up")

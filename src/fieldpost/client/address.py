@@ -42,10 +42,15 @@ def find(url: str | None = None, key: str | None = None) -> Address:
     if url is None or key is None:
         found = settings.load().client
         url, key = url or found.url, key or found.key
-    return Address(url=_checked(url), key=key.strip(), device_id=_device_id(key.strip()))
+    return Address(url=checked_url(url), key=key.strip(), device_id=_device_id(key.strip()))
 
 
-def _checked(url: str) -> str:
+def checked_url(url: str) -> str:
+    """A base URL without a slash at its end.
+
+    Raises:
+        ConfigError: it is not one of HTTP.
+    """
     try:
         parts = urlsplit(url)
         is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0

@@ -1,0 +1,63 @@
+"""`fieldpost listen`: prints a device's answers as they come."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fieldpost.cli.send import print_json, print_text, reason
+from fieldpost.cli.server import AsJson, Key, Url
+from fieldpost.errors import FieldpostError
+
+if TYPE_CHECKING:
+    from fieldpost.messages.responses import Response
+
+
+def listen(
+    count: Annotated[int | None, typer.Option(min=1, help="End after so many answers.", show_default=False)] = None,
+    key: Key = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Prints answers as they come, also those missed so far, and acknowledges them; Ctrl-C ends it."""
+    import asyncio
+    import contextlib
+
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_listen(count, key, url, as_json))
+
+
+async def _listen(count: int | None, key: str | None, url: str | None, as_json: bool) -> None:
+    from fieldpost.client import AsyncClient
+
+    printed = 0
+    async with AsyncClient(url, key) as client, client.connect(on_trouble=_Complaints().tell) as stream:
+        while count is None or printed < count:
+            response = await stream.receive()
+            _print(response, as_json)
+            stream.acknowledge(response)
+            printed += 1
+
+
+class _Complaints:
+    """Tells on standard error why nothing comes, each reason once in a row."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def tell(self, error: FieldpostError) -> None:
+        text = f"{error.title} {error.detail}".strip()
+        if text != self._last:
+            typer.echo(f"fieldpost: {text} Trying again.", err=True)
+        self._last = text
+
+
+def _print(response: "Response", as_json: bool) -> None:
+    if as_json:
+        print_json(response)
+        return
+    typer.echo(f"{response.request_id}  {response.status.value}  {response.completed_at:%Y-%m-%d %H:%M:%S} UTC")
+    if response.output is not None:
+        print_text(response)
+    else:
+        typer.echo(reason(response))
+    typer.echo("")
