@@ -37,7 +37,8 @@ class Recording:
         chosen = await self._dispatcher.choose(request for request in batch if request.model in self._models)
         outcomes = await self._records.record(batch, dispatched=chosen, now=self._clock.now())
         new = {request.id: request for request in batch if outcomes[request.id] is RecordOutcome.NEW}
-        await self._dispatcher.publish(new[request_id] for request_id in chosen if request_id in new)
+        # In the order in which they came: the oldest is worked on first.
+        await self._dispatcher.publish(request for request_id, request in new.items() if request_id in chosen)
         if len(chosen) < len(new):
             self._dispatcher.wake()
         for request_id, outcome in outcomes.items():

@@ -107,6 +107,16 @@ async def _response(answers: Answers, request_id: UUID, *, clock: FakeClock, ste
     return msgspec.json.decode(bytes(msgspec.Raw(status.response)), type=Response)
 
 
+async def _worked_on(answers: Answers, request_id: UUID, *, clock: FakeClock) -> None:
+    """Returns when a worker has claimed the request; turns the clock until then."""
+
+    async def is_claimed() -> bool:
+        clock.advance(0.1)
+        return (await answers.status(1, request_id)).status is RequestState.PROCESSING
+
+    await eventually(is_claimed)
+
+
 async def test_a_request_is_answered_and_announced(
     settings: Settings, backends: Backends, clock: FakeClock, intake: Intake, answers: Answers
 ) -> None:
@@ -158,6 +168,7 @@ async def test_one_stalled_answer_does_not_stop_the_others(
 ) -> None:
     async with _running(settings, backends, clock, ScriptedModel(_never_answers, _says_so)):
         stalled = await _ask(intake)
+        await _worked_on(answers, stalled, clock=clock)
         response = await _response(answers, await _ask(intake), clock=clock, step=0.01)
 
         assert RequestState.SUCCEEDED is response.status
@@ -189,11 +200,7 @@ async def test_a_cancelled_request_stops_its_attempt(
     async with _running(settings, backends, clock, ScriptedModel(notices)) as house:
         request_id = await _ask(intake)
 
-        async def is_worked_on() -> bool:
-            clock.advance(0.1)
-            return (await answers.status(1, request_id)).status is RequestState.PROCESSING
-
-        await eventually(is_worked_on)
+        await _worked_on(answers, request_id, clock=clock)
         await answers.cancel(1, request_id)
         house.lane.stop(request_id)
         async with asyncio.timeout(10):
