@@ -19,7 +19,14 @@ from fieldpost.client.dialing import dial, lost
 from fieldpost.client.inbox import Inbox
 from fieldpost.client.problems import error_of
 from fieldpost.client.retrying import Retrying
-from fieldpost.errors import CorruptDataError, DrainingError, FieldpostError, OutcomeUnknownError, UnreachableError
+from fieldpost.errors import (
+    CorruptDataError,
+    DrainingError,
+    FieldpostError,
+    OutcomeUnknownError,
+    RequestTooLargeError,
+    UnreachableError,
+)
 from fieldpost.messages import frames
 from fieldpost.messages.requests import RequestBody
 from fieldpost.messages.responses import Response
@@ -27,6 +34,8 @@ from fieldpost.messages.responses import Response
 #: How long a post waits for a connection, and then for its outcome, before that counts as a failed try.
 CONNECTED_SECONDS = 10.0
 OUTCOME_SECONDS = 30.0
+#: The largest frame that a server takes.
+MAX_REQUEST_BYTES = 2**20
 #: Pings that may wait for their pong.
 _MAX_PINGS = 16
 
@@ -103,13 +112,16 @@ class Link:
             OutcomeUnknownError: it was lost in between, or nothing came back.
             FieldpostError: refused.
         """
-        socket = await self._connected()
         ref = secrets.token_hex(8)
+        frame = _encode(frames.RequestFrame(ref=ref, body=body))
+        if len(frame) > MAX_REQUEST_BYTES:
+            raise RequestTooLargeError(f"{len(frame)} bytes; a frame holds {MAX_REQUEST_BYTES}")
+        socket = await self._connected()
         accepted: asyncio.Future[UUID] = asyncio.get_running_loop().create_future()
         self._open[ref] = accepted
         try:
             async with asyncio.timeout(OUTCOME_SECONDS):
-                await socket.send(_encode(frames.RequestFrame(ref=ref, body=body)), text=True)
+                await socket.send(frame, text=True)
                 return await accepted
         except TimeoutError:
             raise OutcomeUnknownError(f"no answer from {self._address.url} in {OUTCOME_SECONDS:.0f} s") from None
