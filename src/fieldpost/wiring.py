@@ -22,6 +22,8 @@ from fieldpost.settings import Settings
 #: The shard that owns every device until there are more.
 _ONLY_SHARD = "shard1"
 _OPERATOR = "operator"
+#: The model that is always there.
+_LIBRARY = "library"
 
 
 @asynccontextmanager
@@ -45,7 +47,7 @@ async def open_backends(settings: Settings, clock: Clock) -> AsyncIterator[Backe
         knowledge = _knowledge(directory / "knowledge")
         embedded = await stack.enter_async_context(open_database(directory / "fieldpost.db"))
         library = await stack.enter_async_context(DocumentLibrary(knowledge, directory / "library.db"))
-        models = _models(settings, library)
+        models = await _models(settings, library, stack)
         shards = ShardMap([ShardRange(shard=_ONLY_SHARD, first=1)])
         await declare_queues(embedded.broker, shards=shards.shards, models=models, settings=settings.queues)
         yield Backends(
@@ -67,31 +69,35 @@ def operator_key_file(settings: Settings) -> Path:
     return Path(settings.data.directory) / "operator.key"
 
 
-def _models(settings: Settings, library: Library) -> Mapping[str, Model]:
+async def _models(settings: Settings, library: Library, stack: AsyncExitStack) -> Mapping[str, Model]:
     from fieldpost.backends.models.library.model import LibraryModel
 
-    models: dict[str, Model] = {"library": LibraryModel(library, passages=settings.library.passages)}
+    models: dict[str, Model] = {_LIBRARY: LibraryModel(library, passages=settings.library.passages)}
     if settings.model.url:
-        models[settings.model.name or "model"] = _model(settings, library)
+        name = settings.model.name or "model"
+        if name == _LIBRARY:
+            raise ConfigError(f"model.name: {_LIBRARY!r} is the library's; choose another name for the model")
+        models[name] = await _model(name, settings, library, stack)
     return models
 
 
-def _model(settings: Settings, library: Library) -> Model:
+async def _model(name: str, settings: Settings, library: Library, stack: AsyncExitStack) -> Model:
     match urlsplit(settings.model.url).scheme:
         case "echo":
             from fieldpost.backends.models.echo import EchoModel
 
             return EchoModel()
         case "http" | "https":
-            from fieldpost.backends.models.openai import OpenAIModel
+            from fieldpost.backends.models.openai.model import OpenAIModel
 
-            return OpenAIModel(
+            model = OpenAIModel(
                 settings.model.url,
-                settings.model.name or "model",
+                name,
                 settings.model.key,
                 library=library if settings.library.context else None,
                 passages=settings.library.passages,
             )
+            return await stack.enter_async_context(model)
         case scheme:
             raise ConfigError(f"model.url: unknown scheme {scheme!r}; known are http, https, echo")
 

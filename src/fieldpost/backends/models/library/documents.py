@@ -143,15 +143,14 @@ def _read_html(text: str, outline: Outline) -> None:
 
 
 def _read_pdf(content: bytes, outline: Outline) -> None:
-    from pypdf.errors import PyPdfError
-
     try:
         for number, text in enumerate(_pages(content), start=1):
             outline.head(1, f"page {number}")
             # Letters outside Unicode come out of broken fonts.
             outline.add(_with_plain_lines(text.encode("utf-8", errors="replace").decode()))
-    except (PyPdfError, ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError) as error:
-        raise ValueError(f"not a readable PDF: {error}") from error
+    except Exception as error:
+        # Broken files make its parser raise anything.
+        raise ValueError(f"not a readable PDF: {type(error).__name__} {error}") from error
 
 
 def _pages(content: bytes) -> Iterator[str]:

@@ -8,19 +8,18 @@ from pathlib import Path
 from fieldpost.backends.models.library.documents import SUFFIXES
 from fieldpost.backends.models.library.index import FileVersion
 
-MAX_DOCUMENTS = 10_000
 #: Hidden; control characters; bytes that are not UTF-8.
 _PASSED_OVER = re.compile(r"^\.|[\x00-\x1f\x7f\ud800-\udfff]")
 
 
-def documents_in(folder: Path) -> dict[str, FileVersion]:
-    """The documents by their paths beneath the folder, at most `MAX_DOCUMENTS`; none when the folder is gone.
+def documents_in(folder: Path, *, limit: int) -> dict[str, FileVersion]:
+    """The documents by their paths beneath the folder, at most `limit`; none when the folder is gone.
 
     Hidden files, links and names that cannot be written down are passed over.
     """
     found: dict[str, FileVersion] = {}
     for path in _files(folder):
-        if len(found) == MAX_DOCUMENTS:
+        if len(found) == limit:
             break
         version = _version(path)
         if version is not None:

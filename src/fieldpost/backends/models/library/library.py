@@ -12,10 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from fieldpost.backends.models.library.folder import MAX_DOCUMENTS, documents_in
+import msgspec
+
+from fieldpost.backends.models.library.folder import documents_in
 from fieldpost.backends.models.library.index import FileVersion, Index, remove_index
 from fieldpost.backends.models.library.query import words_of
-from fieldpost.backends.models.library.reader import READ_SECONDS, DocumentReader
+from fieldpost.backends.models.library.reader import DocumentReader
 from fieldpost.backends.models.library.searcher import Searcher
 from fieldpost.errors import BackendUnavailableError
 from fieldpost.observability import get_logger
@@ -23,19 +25,29 @@ from fieldpost.ports.models import Passage
 
 T = TypeVar("T")
 
-#: How long a search waits for the first look through the folder before it makes do with what is indexed.
-_PATIENCE_SECONDS = 10.0
-
 log = get_logger()
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What the library bears."""
+
+    max_documents: int = 10_000
+    #: Of the processor, for one document.
+    read_seconds: float = 20.0
+    #: How long a search waits for the first look through the folder before it makes do with what is indexed.
+    patience_seconds: float = 10.0
+
+
+_LIMITS = Limits()
 
 
 class DocumentLibrary:
     """See `ports.models.Library`."""
 
-    def __init__(self, folder: Path, index_file: Path, *, read_seconds: float = READ_SECONDS) -> None:
+    def __init__(self, folder: Path, index_file: Path, *, limits: Limits = _LIMITS) -> None:
         self._folder = folder
         self._index_file = index_file
-        self._read_seconds = read_seconds
+        self._limits = limits
         self._indexing = ThreadPoolExecutor(1, thread_name_prefix="library-index")
         self._searching = ThreadPoolExecutor(1, thread_name_prefix="library-search")
         self._opened: tuple[Index, Searcher] | None = None
@@ -75,7 +87,9 @@ class DocumentLibrary:
         finally:
             abandoned.set()
         if not passages and not self._is_current.is_set():
-            raise BackendUnavailableError("the documents are still being read", retry_after_seconds=_PATIENCE_SECONDS)
+            raise BackendUnavailableError(
+                "the documents are still being read", retry_after_seconds=self._limits.patience_seconds
+            )
         return passages
 
     async def refresh(self) -> int:
@@ -89,14 +103,15 @@ class DocumentLibrary:
 
     async def _refresh(self) -> int:
         index, _ = self._parts()
-        present = await self._run(self._indexing, lambda: documents_in(self._folder))
-        self._tell_when_full(len(present) == MAX_DOCUMENTS)
+        most = self._limits.max_documents
+        present = await self._run(self._indexing, lambda: documents_in(self._folder, limit=most))
+        self._tell_when_full(len(present) == most)
         known = await self._run(self._indexing, index.versions) | self._left_out
         gone = known.keys() - present.keys()
         for name in gone:
             await self._forget(index, name)
         changed = sorted((name for name in present if known.get(name) != present[name]), key=_size_in(present))
-        async with DocumentReader(read_seconds=self._read_seconds) as reader:
+        async with DocumentReader(read_seconds=self._limits.read_seconds) as reader:
             for name in changed:
                 await self._take(index, reader, name, present[name])
         return len(changed) + len(gone)
@@ -118,14 +133,14 @@ class DocumentLibrary:
 
     async def _wait_until_current(self) -> None:
         try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
+            async with asyncio.timeout(self._limits.patience_seconds):
                 await self._is_current.wait()
         except TimeoutError:
             log.info("library_not_current")
 
     def _tell_when_full(self, is_full: bool) -> None:
         if is_full and not self._is_full:
-            log.warning("library_full", documents=MAX_DOCUMENTS)
+            log.warning("library_full", documents=self._limits.max_documents)
         self._is_full = is_full
 
     def _parts(self) -> tuple[Index, Searcher]:

@@ -19,8 +19,8 @@ _STOP = re.compile(
     # German
     | das | dem | den | der | die | ein | eine | einer | eines | darf | für | ich | im | ist | kann | mit | muss | oder
     | sind | und | von | wann | wie | wir | wo | zu
-    # French
-    | avec | comment | dans | des | du | est | et | la | le | les | ou | pour | que | quoi | sont | un | une
+    # French; not its "un": dangerous goods have UN numbers
+    | avec | comment | dans | des | du | est | et | la | le | les | ou | pour | que | quoi | sont | une
     """,
     re.VERBOSE,
 )
@@ -37,7 +37,7 @@ def words_of(question: str) -> list[str]:
     """
     words: dict[str, None] = {}
     for match in _WORD.finditer(question[:_MAX_CHARACTERS]):
-        word = match[0].casefold()
+        word = match[0].lower()
         if not _STOP.fullmatch(word):
             words[word] = None
         if len(words) == MAX_WORDS:

@@ -10,8 +10,6 @@ import msgspec
 
 from fieldpost.backends.models.library.reading import LENGTH, Reading
 
-#: Of the processor, for one document.
-READ_SECONDS = 20.0
 #: By the clock on the wall: a disk that does not answer takes no time of the processor.
 _MAX_WAIT_SECONDS = 120.0
 _MAX_REPLY_BYTES = 128 * 2**20
@@ -23,7 +21,7 @@ _decode = msgspec.msgpack.Decoder(Reading).decode
 class DocumentReader:
     """One child at most; started when it is needed, and again after it had to be ended."""
 
-    def __init__(self, *, read_seconds: float = READ_SECONDS) -> None:
+    def __init__(self, *, read_seconds: float) -> None:
         self._read_seconds = read_seconds
         self._child: asyncio.subprocess.Process | None = None
 

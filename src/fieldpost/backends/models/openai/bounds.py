@@ -1,0 +1,41 @@
+"""A bound on what is held of a server's reply: the client's decoder has none."""
+
+from collections.abc import AsyncIterator
+
+import httpx2
+
+#: What one event, or the whole reply when it is not a stream, may take.
+MAX_EVENT_BYTES = 2 * 2**20
+
+_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
+
+
+class ReplyTooLargeError(Exception):
+    """A single event of the reply is past its bound."""
+
+
+async def bound(response: httpx2.Response) -> None:
+    """A hook for every response, before any of its body is read."""
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise ReplyTooLargeError("compressed, although that was not asked for")
+    assert isinstance(response.stream, httpx2.AsyncByteStream)
+    response.stream = _Bounded(response.stream)
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    """Passes bytes on; breaks off when an event does not end in time."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size_bytes = 0
+        async for part in self._stream:
+            end = max(part.rfind(mark) for mark in _ENDS)
+            size_bytes = size_bytes + len(part) if end < 0 else len(part) - end
+            if size_bytes > MAX_EVENT_BYTES:
+                raise ReplyTooLargeError(f"an event of more than {MAX_EVENT_BYTES} bytes")
+            yield part
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
