@@ -7,6 +7,7 @@ connection.
 """
 
 import asyncio
+import contextlib
 import queue
 import sqlite3
 import threading
@@ -16,15 +17,10 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DatabaseError, DBAPIError
 
-from fieldpost.errors import (
-    BackendUnavailableError,
-    CorruptDataError,
-    FieldpostError,
-    OverloadedError,
-    StorageFullError,
-)
+from fieldpost.backends.sqlite.translating import translated
+from fieldpost.errors import BackendTimeoutError, BackendUnavailableError, FieldpostError, OverloadedError
+from fieldpost.observability import get_logger
 
 T = TypeVar("T")
 
@@ -33,7 +29,17 @@ MAX_WAITING = 50_000
 #: Writes in one transaction.
 MAX_GROUP = 2_000
 READERS = 3
+#: Reads that may wait for a reader or be under way.
+MAX_READS = 1_000
+#: A call that the disk leaves waiting for longer ends with an unknown outcome.
+PATIENCE_SECONDS = 30.0
+#: A write-ahead log that has become this long, because some reader was always in the way, is brought to its end by force.
+MAX_LOG_BYTES = 64 * 2**20
+#: How long the writer waits then for readers of the old log to end.
+_READERS_END_SECONDS = 1.0
 _BUSY_SECONDS = 10.0
+
+log = get_logger()
 
 
 class _Write(Generic[T]):
@@ -58,8 +64,11 @@ class Database:
     """The writer and the readers; `close` waits for what was handed in."""
 
     def __init__(self, path: Path) -> None:
-        self._writing = _engine(path, pool_size=1)
-        self._reading = _engine(path, pool_size=READERS)
+        self._log_path = path.with_name(f"{path.name}-wal")
+        self._max_log_bytes = MAX_LOG_BYTES
+        self._writing = _engine(path)
+        self._reading = _engine(path, readers=READERS)
+        self._reads = 0
         self._waiting: queue.SimpleQueue[_Write[Any] | None] = queue.SimpleQueue()
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-read")
         self._thread = threading.Thread(target=self._run, name="sqlite-write", daemon=True)
@@ -76,21 +85,28 @@ class Database:
         self._is_closed = True
         self._waiting.put(None)
         await asyncio.to_thread(self._thread.join)
-        self._readers.shutdown()
+        await asyncio.to_thread(self._readers.shutdown)
         self._writing.dispose()
         self._reading.dispose()
 
     def run_now(self, function: Callable[[Connection], T]) -> T:
         """Runs a function in a transaction of its own before the writer has started: for migrations."""
-        with _translated(), self._writing.begin() as connection:
+        with translated(), self._writing.begin() as connection:
             return function(connection)
 
     async def write(self, function: Callable[[Connection], T]) -> T:
         """Returns the function's result once its transaction is on disk; errors as for `submit`.
 
         Cancel: the write still happens.
+
+        Raises:
+            BackendTimeoutError: the disk does not answer; the write may still happen.
         """
-        return await self.submit(function)
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                return await self.submit(function)
+        except TimeoutError:
+            raise BackendTimeoutError("the disk did not confirm in time") from None
 
     def submit(self, function: Callable[[Connection], T]) -> "asyncio.Future[T]":
         """Hands a write in; the future has its result once its transaction is on disk.
@@ -110,13 +126,28 @@ class Database:
         return future
 
     async def read(self, function: Callable[[Connection], T]) -> T:
-        """Returns the function's result over the latest committed state."""
+        """Returns the function's result over the latest committed state.
+
+        Raises:
+            OverloadedError: too many reads wait already.
+            BackendTimeoutError: the disk does not answer.
+            BackendUnavailableError: the database cannot be read.
+        """
         if self._is_closed:
             raise BackendUnavailableError("the database is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, function)
+        if self._reads >= MAX_READS:
+            raise OverloadedError("too many reads wait for the disk")
+        self._reads += 1
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, function)
+        except TimeoutError:
+            raise BackendTimeoutError("the disk did not answer in time") from None
+        finally:
+            self._reads -= 1
 
     def _read(self, function: Callable[[Connection], T]) -> T:
-        with _translated(), self._reading.connect() as connection:
+        with translated(), self._reading.connect() as connection:
             return function(connection)
 
     def _run(self) -> None:
@@ -133,6 +164,7 @@ class Database:
             if group:
                 self._commit(group)
                 _tell(group)
+                self._shorten_log()
 
     def _commit(self, group: list[_Write[Any]]) -> None:
         try:
@@ -145,38 +177,25 @@ class Database:
                 self._commit([write])
 
     def _transaction(self, group: list[_Write[Any]]) -> None:
-        with _translated(), self._writing.begin() as connection:
+        with translated(), self._writing.begin() as connection:
             for write in group:
                 write.result = write.function(connection)
 
-
-class _translated:  # noqa: N801
-    """Lets no vendor exception out."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None or isinstance(error, FieldpostError) or not isinstance(error, Exception):
-            return
-        raise _translate(error) from error
-
-
-def _translate(error: Exception) -> FieldpostError:
-    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    text = str(cause)
-    if isinstance(cause, OSError) and cause.errno == 28:
-        return StorageFullError(text)
-    if isinstance(cause, sqlite3.Error):
-        name = getattr(cause, "sqlite_errorname", "")
-        # SQLite says FULL for a failed write, and an I/O error when growing the shared-memory file or a sync failed.
-        if name == "SQLITE_FULL" or name in {"SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_FSYNC"}:
-            return StorageFullError(text)
-        if name in {"SQLITE_CORRUPT", "SQLITE_NOTADB"}:
-            return CorruptDataError(text)
-    if isinstance(error, DatabaseError | sqlite3.Error | OSError):
-        return BackendUnavailableError(text)
-    return CorruptDataError(f"{type(error).__name__}: {text}")
+    def _shorten_log(self) -> None:
+        """SQLite starts its log anew by itself when no reader is in it, which under constant reading may never be."""
+        try:
+            with translated():
+                size_bytes = self._log_path.stat().st_size
+                if size_bytes <= self._max_log_bytes:
+                    return
+                with contextlib.closing(self._writing.raw_connection()) as connection:
+                    connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                left_bytes = self._log_path.stat().st_size
+        except FieldpostError as error:
+            log.warning("log_not_shortened", error=repr(error))
+            left_bytes = self._max_log_bytes
+        # Where readers did not end in time, the writer has waited enough until as much has come again.
+        self._max_log_bytes = left_bytes + MAX_LOG_BYTES
 
 
 def _tell(group: list[_Write[Any]]) -> None:
@@ -184,7 +203,8 @@ def _tell(group: list[_Write[Any]]) -> None:
     for write in group:
         by_loop.setdefault(write.loop, []).append(write)
     for loop, writes in by_loop.items():
-        if not loop.is_closed():
+        # A loop that has ended has nobody left to tell.
+        with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(_settle, writes)
 
 
@@ -199,12 +219,18 @@ def _settle(writes: list[_Write[Any]]) -> None:
             future.set_result(write.result)
 
 
-def _engine(path: Path, *, pool_size: int) -> Engine:
+def _engine(path: Path, *, readers: int = 0) -> Engine:
+    is_writer = not readers
     engine = create_engine(
         f"sqlite:///{path}",
-        pool_size=pool_size,
+        pool_size=readers or 1,
         max_overflow=0,
-        connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False, "isolation_level": None},
+        connect_args={
+            # The one writer waits for nobody but for readers, when it shortens the log.
+            "timeout": _READERS_END_SECONDS if is_writer else _BUSY_SECONDS,
+            "check_same_thread": False,
+            "isolation_level": None,
+        },
     )
 
     @event.listens_for(engine, "connect")
@@ -217,6 +243,6 @@ def _engine(path: Path, *, pool_size: int) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if pool_size == 1 else "BEGIN")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writer else "BEGIN")
 
     return engine
