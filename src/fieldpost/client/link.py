@@ -98,11 +98,11 @@ class Link:
                 await self._retrying.clock.sleep(self._retrying.delay_after(error, failures))
 
     async def end(self, error: BaseException) -> None:
-        """Whoever waits here, now or later, is told this."""
-        self._end = error
+        """Whoever waits here, now or later, is told this; what came first counts."""
+        self._end = self._end or error
         self._is_decided.set()
-        self._drop(error)
-        await self._inbox.end(error)
+        self._drop(self._end)
+        await self._inbox.end(self._end)
 
     async def request(self, body: RequestBody) -> UUID:
         """Posts once over the connection; the id when the request is accepted.
@@ -265,12 +265,10 @@ def _read_frame(text: bytes) -> frames.ServerFrame | None:
     return frame
 
 
-def _tag_of(text: bytes) -> str | None:
+def _tag_of(text: bytes) -> str:
     try:
         return msgspec.json.decode(text, type=_Tag).type
-    except msgspec.ValidationError:
-        return None
-    except msgspec.DecodeError as error:
+    except msgspec.MsgspecError as error:
         raise CorruptDataError(f"the server sent a frame that cannot be read: {error}") from error
 
 

@@ -77,6 +77,7 @@ class Stream:
             self._opened.discard(self)
             self._keeping.cancel()
             await asyncio.wait([self._keeping])
+            await self._link.end(RuntimeError("the stream is closed"))
 
     async def post(
         self,
@@ -147,10 +148,7 @@ class Stream:
     async def _keep(self) -> None:
         try:
             await self._link.run()
-        except asyncio.CancelledError:
-            await self._link.end(RuntimeError("the stream is closed"))
-            raise
-        except BaseException as error:
+        except Exception as error:
             # A bug; nobody may wait for ever because of it.
             await self._link.end(error)
             raise
