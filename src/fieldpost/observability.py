@@ -1,5 +1,6 @@
 """Logs and metrics: event names and fields, never prose. Nothing here is global but structlog's configuration at start."""
 
+import contextlib
 import logging
 import sys
 from typing import Any
@@ -24,9 +25,20 @@ def configure_logs(*, style: str, level: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_names: _StandardErrorLogger(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+class _StandardErrorLogger(structlog.PrintLogger):
+    """Loses lines that cannot be written: a log on a full disk, or a pipe that nobody reads, stops nothing else."""
+
+    def msg(self, message: str) -> None:
+        """Writes a line."""
+        with contextlib.suppress(OSError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = fatal = failure = err = error = critical = exception = msg
 
 
 def get_logger() -> Any:

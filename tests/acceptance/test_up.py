@@ -44,13 +44,16 @@ def _fieldpost(*arguments: str, env: dict[str, str] | None = None, cwd: Path | N
 
 
 @contextlib.contextmanager
-def _up(*arguments: str, cwd: Path, env: dict[str, str] | None = None) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def _up(
+    *arguments: str, cwd: Path, env: dict[str, str] | None = None, log: str = os.devnull
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`fieldpost up` in a directory, once it has said that it is up: the process, and what it said."""
     with (
+        open(log, "w") as errors,  # noqa: PTH123
         subprocess.Popen(
             [str(Path(sys.executable).with_name("fieldpost")), "up", *arguments],
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=errors,
             text=True,
             env=_environment(env),
             cwd=cwd,
@@ -118,6 +121,23 @@ def test_it_listens_where_it_is_told_to(tmp_path: Path, host: str) -> None:
     with _up("--host", host, "--port", str(port), "--data", str(tmp_path / "x"), cwd=tmp_path) as (_, said):
         assert _address(said).endswith(f":{port}")
         assert 200 == httpx.get(f"{_address(said)}/health").status_code
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    # given a log on a full disk, and a document that is told of in it
+    env = {**ECHO, "FIELDPOST_LOG_LEVEL": "debug"}
+    with _up("--port", "0", cwd=tmp_path, env=env, log="/dev/full") as (process, said):
+        key = (tmp_path / "fieldpost-data" / "operator.key").read_text().strip()
+        headers = {"Authorization": f"Bearer {key}"}
+        with httpx.Client(base_url=_address(said), headers=headers, timeout=30) as operator:
+            made = operator.post("/admin/devices", json={"kind": "truck", "name": "x"}).json()
+        with httpx.Client(base_url=_address(said), headers={"Authorization": f"Bearer {made['key']}"}) as device:
+            request_id = device.post("/v1/requests", json={"input": {"prompt": "a question"}}).json()["id"]
+            eventually_now(partial(_is_answered, device, request_id))
+
+        process.terminate()
+
+        assert 0 == process.wait(60)
 
 
 def test_secrets_can_be_read_by_their_owner_only(server: Server) -> None:
