@@ -1,6 +1,11 @@
-"""A load generator in a process of its own: `python -m bench.load PORT KEY CONNECTIONS SECONDS`; prints one line of JSON.
+"""A load generator in a process of its own; prints one line of JSON.
 
-Raw sockets and a fixed request, so that its own cost is small and known; its CPU time is told apart.
+    python -m bench.load PORT KEY accepted CONNECTIONS SECONDS    each posts again as soon as it has its 202
+    python -m bench.load PORT KEY answered CONNECTIONS SECONDS    each posts again as soon as it has its answer
+    python -m bench.load PORT KEY paced PER_SECOND SECONDS        posts at fixed times, and waits for the answers
+
+Raw sockets and a fixed request, so that its own cost is small and known; its CPU time is told apart. Paced calls are
+timed from when they should have been sent, so that a stall counts against everyone who waited behind it.
 """
 
 import asyncio
@@ -8,28 +13,31 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Callable
 
 import uvloop
 
 _BODY = b'{"input":{"prompt":"How long may I drive without a break, and what counts as a break?"}}'
+#: Not counted: connections are made, caches and pools are filled.
+WARM_UP_SECONDS = 1.0
+_MAX_PACED = 500
 
 
 class Connection(asyncio.Protocol):
-    """Sends the same request again as soon as the reply is there."""
+    """One request at a time; `on_reply` hears of each reply and may send the next."""
 
-    def __init__(self, request: bytes, deadline: float) -> None:
-        self.seconds: list[float] = []
+    def __init__(self, request: bytes, expected: bytes, on_reply: Callable[["Connection"], None]) -> None:
+        self.sent = 0.0
         self.refused = 0
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._request = request
-        self._deadline = deadline
+        self._expected = expected
+        self._on_reply = on_reply
         self._buffer = b""
-        self._sent = 0.0
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
-        self._send()
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -41,48 +49,118 @@ class Connection(asyncio.Protocol):
         if len(rest) < length:
             return
         self._buffer = b""
-        now = time.perf_counter()
-        self.seconds.append(now - self._sent)
-        if not head.startswith(b"HTTP/1.1 202"):
-            self.refused += 1
-        if now >= self._deadline:
-            self._transport.close()
-            self.done.set_result(None)
-        else:
-            self._send()
+        self.refused += not head.startswith(self._expected)
+        self._on_reply(self)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self.done.done():
-            self.done.set_result(None)
+    def connection_lost(self, _error: Exception | None) -> None:
+        if not self.lost.done():
+            self.lost.set_result(None)
 
-    def _send(self) -> None:
-        self._sent = time.perf_counter()
+    def send(self, at: float) -> None:
+        self.sent = at
         self._transport.write(self._request)
 
+    def close(self) -> None:
+        self._transport.close()
 
-async def _run(port: int, key: str, connections: int, seconds: float) -> dict[str, float]:
-    request = (
-        b"POST /v1/requests HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer %s\r\n"
-        b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (key.encode(), len(_BODY), _BODY)
-    )
-    loop = asyncio.get_running_loop()
-    started = time.perf_counter()
-    made = [
-        (await loop.create_connection(lambda: Connection(request, started + seconds), "127.0.0.1", port))[1]
-        for _ in range(connections)
-    ]
-    await asyncio.gather(*(connection.done for connection in made))
-    took = time.perf_counter() - started
-    times = sorted(time for connection in made for time in connection.seconds)
+
+class Load:
+    """Sends the same request over and over, and keeps the times of those after the warm-up."""
+
+    def __init__(self, port: int, key: str, *, waits: bool) -> None:
+        self.times: list[float] = []
+        self._port = port
+        self._expected = b"HTTP/1.1 200" if waits else b"HTTP/1.1 202"
+        self._request = (
+            b"POST /v1/requests HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer %s\r\n%s"
+            b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%s"
+            % (key.encode(), b"prefer: wait=60\r\n" if waits else b"", len(_BODY), _BODY)
+        )
+        self._counted_from = time.perf_counter() + WARM_UP_SECONDS
+        self._connections: list[Connection] = []
+
+    async def closed(self, connections: int, seconds: float) -> dict[str, float]:
+        """As fast as `connections` callers go that wait for each other's reply."""
+        deadline = self._counted_from + seconds
+
+        def again(connection: Connection) -> None:
+            now = self._note(connection)
+            if now < deadline:
+                connection.send(now)
+            else:
+                connection.close()
+
+        for _ in range(connections):
+            (await self._connect(again)).send(time.perf_counter())
+        await self._until_counted()
+        before = _cpu_seconds()
+        await asyncio.gather(*(connection.lost for connection in self._connections))
+        return self._result(time.perf_counter() - self._counted_from, before)
+
+    async def paced(self, per_second: float, seconds: float) -> dict[str, float]:
+        """At fixed times, however long replies take."""
+        idle: list[Connection] = []
+
+        def done(connection: Connection) -> None:
+            self._note(connection)
+            idle.append(connection)
+
+        first = self._counted_from - WARM_UP_SECONDS
+        before = _cpu_seconds()
+        for number in range(int(per_second * (seconds + WARM_UP_SECONDS))):
+            due = first + number / per_second
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            if not idle and len(self._connections) >= _MAX_PACED:
+                sys.exit("the server does not keep up")
+            connection = idle.pop() if idle else await self._connect(done)
+            connection.send(due)
+        took = time.perf_counter() - self._counted_from
+        async with asyncio.timeout(60):
+            while len(idle) < len(self._connections):
+                await asyncio.sleep(0.01)
+        return self._result(took, before)
+
+    async def _connect(self, on_reply: Callable[[Connection], None]) -> Connection:
+        _, connection = await asyncio.get_running_loop().create_connection(
+            lambda: Connection(self._request, self._expected, on_reply), "127.0.0.1", self._port
+        )
+        self._connections.append(connection)
+        return connection
+
+    async def _until_counted(self) -> None:
+        await asyncio.sleep(max(0.0, self._counted_from - time.perf_counter()))
+
+    def _note(self, connection: Connection) -> float:
+        now = time.perf_counter()
+        if connection.sent >= self._counted_from:
+            self.times.append(now - connection.sent)
+        return now
+
+    def _result(self, took: float, cpu_before: float) -> dict[str, float]:
+        times = sorted(self.times) or [0.0]
+        return {
+            "per_second": len(self.times) / took,
+            "p50_seconds": times[len(times) // 2],
+            "p95_seconds": times[int(len(times) * 0.95)],
+            "p99_seconds": times[int(len(times) * 0.99)],
+            "refused": sum(connection.refused for connection in self._connections),
+            "load_cpu_fraction": (_cpu_seconds() - cpu_before) / took,
+        }
+
+
+def _cpu_seconds() -> float:
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    return {
-        "per_second": len(times) / took,
-        "p50_seconds": times[len(times) // 2],
-        "p99_seconds": times[int(len(times) * 0.99)],
-        "refused": sum(connection.refused for connection in made),
-        "load_cpu_fraction": (usage.ru_utime + usage.ru_stime) / took,
-    }
+    return usage.ru_utime + usage.ru_stime
+
+
+async def _run(port: int, key: str, mode: str, amount: float, seconds: float) -> dict[str, float]:
+    load = Load(port, key, waits=mode != "accepted")
+    if mode == "paced":
+        return await load.paced(amount, seconds)
+    return await load.closed(int(amount), seconds)
 
 
 if __name__ == "__main__":
-    print(json.dumps(uvloop.run(_run(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])))))
+    print(
+        json.dumps(uvloop.run(_run(int(sys.argv[1]), sys.argv[2], sys.argv[3], float(sys.argv[4]), float(sys.argv[5]))))
+    )

@@ -1,6 +1,5 @@
 """The servers that are measured, each a process of its own: `python -m bench.servers NAME PORT DIRECTORY`."""
 
-import asyncio
 import sys
 
 import msgspec
@@ -57,5 +56,4 @@ if __name__ == "__main__":
         case "fieldpost-waiting":
             fieldpost(port, directory, ("processor", "worker"))
         case _:
-            asyncio.run(asyncio.sleep(0))
             sys.exit(f"unknown server {name}")

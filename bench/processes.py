@@ -1,0 +1,123 @@
+"""Starts what is measured and what measures, each a process of its own on its own core."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+_ROOT = Path(__file__).parents[1]
+_START_SECONDS = 60.0
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """A server under measurement."""
+
+    port: int
+    pid: int
+    #: A device's key; the bare application takes any.
+    key: str
+
+    @property
+    def cpu_seconds(self) -> float:
+        """What it has used so far, all its threads and the kernel's work for it."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
+
+
+def cores() -> tuple[set[int], set[int]]:
+    """One core for the server, another for the load; the same where there is only one."""
+    available = sorted(os.sched_getaffinity(0))
+    return {available[0]}, {available[-1]}
+
+
+@contextlib.contextmanager
+def running(name: str, directory: Path) -> Iterator[Server]:
+    """The server of this name (`bench.servers`), listening, on the server's core."""
+    port = _free_port()
+    process = _start(["bench.servers", name, str(port), str(directory)], cores()[0])
+    try:
+        _wait(port, process)
+        key = "fp_1_" + "x" * 43 if name == "starlette" else _add_device(port, directory)
+        yield Server(port=port, pid=process.pid, key=key)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def load(server: Server, mode: str, amount: float, seconds: float) -> dict[str, float]:
+    """What the load generator found; with the server's own CPU fraction."""
+    arguments = ["bench.load", str(server.port), server.key, mode, str(amount), str(seconds)]
+    before, started = server.cpu_seconds, time.perf_counter()
+    found = _output(arguments, cores()[1], seconds)
+    found["server_cpu_fraction"] = (server.cpu_seconds - before) / (time.perf_counter() - started)
+    return found
+
+
+def inserts(directory: Path, rows_per_commit: int, seconds: float) -> dict[str, float]:
+    """What the bare insert loop found, on the server's core."""
+    return _output(["bench.inserts", str(directory), str(rows_per_commit), str(seconds)], cores()[0], seconds)
+
+
+def _output(arguments: Sequence[str], affinity: set[int], seconds: float) -> dict[str, float]:
+    process = _start(arguments, affinity)
+    try:
+        output, _ = process.communicate(timeout=10 * seconds + 120)
+    finally:
+        process.kill()
+        process.wait()
+    if process.returncode != 0:
+        raise SystemExit(f"{' '.join(arguments)} ended with {process.returncode}")
+    decoded: dict[str, float] = json.loads(output)
+    return decoded
+
+
+def _start(arguments: Sequence[str], affinity: set[int]) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-m", *arguments],
+        cwd=_ROOT,
+        stdout=subprocess.PIPE,
+        env={name: value for name, value in os.environ.items() if not name.startswith("FIELDPOST_")},
+        preexec_fn=lambda: os.sched_setaffinity(0, affinity),  # noqa: PLW1509 nothing else runs here
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait(port: int, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.perf_counter() + _START_SECONDS
+    while time.perf_counter() < deadline:
+        if process.poll() is not None:
+            raise SystemExit(f"the server ended with {process.returncode}")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.05)
+    raise SystemExit("the server does not listen")
+
+
+def _add_device(port: int, directory: Path) -> str:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/admin/devices",
+        data=b'{"kind":"office","name":"bench"}',
+        headers={
+            "Authorization": f"Bearer {(directory / 'operator.key').read_text().strip()}",
+            "Content-Type": "application/json",
+        },
+    )
+    with urllib.request.urlopen(request, timeout=30) as reply:
+        made: dict[str, Any] = json.load(reply)
+    return str(made["key"])
