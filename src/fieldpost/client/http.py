@@ -17,7 +17,7 @@ CALL_SECONDS = 30.0
 QUIET_SECONDS = 60.0
 #: The largest reply, or event, that is read.
 MAX_REPLY_BYTES = 16 * 2**20
-#: Calls in flight at once; further ones wait their turn.
+#: Calls in flight at once, and streams of events open at once; further ones wait their turn.
 MAX_CONNECTIONS = 64
 
 #: Nothing of the call has left this machine.
@@ -30,6 +30,7 @@ class Http:
     def __init__(self, address: Address) -> None:
         self._url = address.url
         self._turns = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._stream_turns = asyncio.Semaphore(MAX_CONNECTIONS)
         self._client = httpx.AsyncClient(
             base_url=address.url,
             headers=address.headers,
@@ -69,13 +70,14 @@ class Http:
         """
         timeout = httpx.Timeout(QUIET_SECONDS, connect=CONNECT_SECONDS)
         headers = {"Accept": "text/event-stream"}
-        with _translated(self._url):
-            async with self._client.stream("GET", path, headers=headers, timeout=timeout) as reply:
-                if reply.status_code != 200:
-                    raise_for(reply.status_code, reply.headers.get("retry-after"), await _read(reply))
-                async with contextlib.aclosing(_lines(reply)) as lines:
-                    async for event in _events(lines):
-                        yield event
+        async with self._stream_turns:
+            with _translated(self._url):
+                async with self._client.stream("GET", path, headers=headers, timeout=timeout) as reply:
+                    if reply.status_code != 200:
+                        raise_for(reply.status_code, reply.headers.get("retry-after"), await _read(reply))
+                    async with contextlib.aclosing(_lines(reply)) as lines:
+                        async for event in _events(lines):
+                            yield event
 
 
 async def _read(reply: httpx.Response) -> bytes:

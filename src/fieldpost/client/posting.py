@@ -93,7 +93,8 @@ def _unknown(posting: Posting, last: FieldpostError) -> OutcomeUnknownError:
 
 
 def _name(error: FieldpostError, posting: Posting) -> None:
-    """Tells which request an error is about, also to those who only see its text."""
+    """Tells which request was given up, also to those who only see the text; one that is refused is known to its caller."""
     error.data = error.data | {"request_id": posting.request_id, "idempotency_key": posting.body.idempotency_key}
-    error.detail = f"{error.detail or error.title} (request {posting.request_id})"
-    error.args = (error.detail,)
+    if error.retryable:
+        error.args = (f"{error} (request {posting.request_id})",)
+        error.detail = f"{error.detail} (request {posting.request_id})".strip()
