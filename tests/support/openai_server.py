@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import threading
+import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -58,6 +59,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
     headers: dict[str, str]
     body: dict[str, Any]
+    #: On a clock that never goes back.
+    at_seconds: float
 
     @property
     def question(self) -> str:
@@ -192,7 +195,7 @@ async def _read(reader: asyncio.StreamReader) -> Asked | None:
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:]) if name}
     body = json.loads(await reader.readexactly(int(headers.get("content-length", "0"))))
     assert lines[0].startswith("POST /v1/chat/completions ")
-    return Asked(headers=headers, body=body)
+    return Asked(headers=headers, body=body, at_seconds=time.monotonic())
 
 
 async def _say(say: Say, asked: Asked, writer: asyncio.StreamWriter) -> None:

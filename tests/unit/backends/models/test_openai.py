@@ -187,44 +187,50 @@ def _choice(**delta: object) -> bytes:
     return _event({"choices": [{"index": 0, "delta": delta}]})
 
 
+UNREADABLE = "cannot be read"
+UNBOUNDED = "without a bound"
+BROKE_OFF = "broke off"
+FAILED = "connection to the model's server failed"
+
+
 @pytest.mark.parametrize(
-    "behaviour",
+    ("behaviour", "told"),
     [
-        pytest.param(Cut(), id="cut before anything"),
-        pytest.param(Cut(after="Thirty-"), id="cut within the answer"),
-        pytest.param(Say(text="Thirty-", finish_reason=None), id="no reason of the end"),
-        pytest.param(Send(body=b""), id="nothing"),
-        pytest.param(Send(body=b"<html>Welcome!</html>", content_type="text/html"), id="a page"),
-        pytest.param(Send(body=b"\x00\xff\xfe" * 100), id="bytes"),
-        pytest.param(Send(body=b"data: {not json\n\n"), id="not JSON"),
-        pytest.param(Send(body=b"data: " + b"[" * 100_000 + b"\n\n"), id="JSON without a bottom"),
-        pytest.param(Send(body=b'data: {"choices": "\xff"}\n\n'), id="not UTF-8"),
-        pytest.param(Send(body=_event(None)), id="null"),
-        pytest.param(Send(body=_event(5)), id="a number"),
-        pytest.param(Send(body=_event([1])), id="a list"),
-        pytest.param(Send(body=_event("text")), id="a string"),
-        pytest.param(Send(body=_event({"choices": 5})), id="choices of another type"),
-        pytest.param(Send(body=_event({"choices": [5]})), id="a choice of another type"),
-        pytest.param(Send(body=_event({"choices": [{"delta": "x"}]})), id="a delta of another type"),
-        pytest.param(Send(body=_choice(content=["x"])), id="content of another type"),
-        pytest.param(Send(body=_event({"choices": [], "usage": {"prompt_tokens": 10**30}})), id="uncountable"),
-        pytest.param(Send(body=_event({"error": {"message": "out of memory"}})), id="an error in the stream"),
-        pytest.param(Send(body=b"x" * (MAX_EVENT_BYTES + 1)), id="an event without end"),
-        pytest.param(Send(body=b": ping\n" * (MAX_EVENT_BYTES // 7 + 1)), id="a comment without end"),
-        pytest.param(Send(body=b"\x1f\x8b", headers={"Content-Encoding": "gzip"}), id="compressed"),
-        pytest.param(Fail(status=500, body="x" * (MAX_EVENT_BYTES + 1)), id="an error's body without end"),
-        pytest.param(Fail(status=302, headers={"Location": "//["}), id="a redirect to nowhere"),
+        pytest.param(Cut(), FAILED, id="cut before anything"),
+        pytest.param(Cut(after="Thirty-"), FAILED, id="cut within the answer"),
+        pytest.param(Say(text="Thirty-", finish_reason=None), BROKE_OFF, id="no reason of the end"),
+        pytest.param(Send(body=b""), BROKE_OFF, id="nothing"),
+        pytest.param(Send(body=b"<html>Welcome!</html>", content_type="text/html"), BROKE_OFF, id="a page"),
+        pytest.param(Send(body=b"\x00\xff\xfe" * 100), UNREADABLE, id="bytes"),
+        pytest.param(Send(body=b"data: {not json\n\n"), UNREADABLE, id="not JSON"),
+        pytest.param(Send(body=b"data: " + b"[" * 100_000 + b"\n\n"), UNREADABLE, id="JSON without a bottom"),
+        pytest.param(Send(body=b'data: {"choices": "\xff"}\n\n'), UNREADABLE, id="not UTF-8"),
+        pytest.param(Send(body=_event(None)), UNREADABLE, id="null"),
+        pytest.param(Send(body=_event(5)), UNREADABLE, id="a number"),
+        pytest.param(Send(body=_event([1])), UNREADABLE, id="a list"),
+        pytest.param(Send(body=_event("text")), UNREADABLE, id="a string"),
+        pytest.param(Send(body=_event({"choices": 5})), UNREADABLE, id="choices of another type"),
+        pytest.param(Send(body=_event({"choices": [5]})), UNREADABLE, id="a choice of another type"),
+        pytest.param(Send(body=_event({"choices": [{"delta": "x"}]})), UNREADABLE, id="a delta of another type"),
+        pytest.param(Send(body=_choice(content=["x"])), UNREADABLE, id="content of another type"),
+        pytest.param(Send(body=_event({"usage": {"prompt_tokens": 10**30}})), UNREADABLE, id="uncountable"),
+        pytest.param(Send(body=_event({"error": {"message": "no memory"}})), "no memory", id="an error in the stream"),
+        pytest.param(Send(body=b"x" * (MAX_EVENT_BYTES + 1)), UNBOUNDED, id="an event without end"),
+        pytest.param(Send(body=b": ping\n" * (MAX_EVENT_BYTES // 7 + 1)), UNBOUNDED, id="comments without end"),
+        pytest.param(Send(body=b"\x1f\x8b", headers={"Content-Encoding": "gzip"}), UNBOUNDED, id="compressed"),
+        pytest.param(Fail(status=500, body="x" * (MAX_EVENT_BYTES + 1)), UNBOUNDED, id="an error without end"),
+        pytest.param(Fail(status=302, headers={"Location": "//["}), FAILED, id="a redirect to nowhere"),
     ],
 )
 async def test_whatever_a_server_sends_is_an_error_of_ours(
-    server: OpenAIServer, model: OpenAIModel, behaviour: Behaviour
+    server: OpenAIServer, model: OpenAIModel, behaviour: Behaviour, told: str
 ) -> None:
     server.on(QUESTION, behaviour)
 
     with pytest.raises(ModelUnavailableError) as failed:
         await _ask(model)
 
-    assert failed.value.detail
+    assert told in failed.value.detail
     assert (await _ask(model)).text == f"You asked: {QUESTION}"
 
 

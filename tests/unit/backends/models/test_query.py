@@ -12,7 +12,7 @@ from fieldpost.backends.models.library.query import MAX_WORDS, is_relevant, matc
 @pytest.mark.parametrize(
     ("question", "words"),
     [
-        ("How long may I drive without a break?", ["long", "drive", "without", "break"]),
+        ("How long may I drive without a break?", ["drive", "without", "break"]),
         ("Wie lange darf ich ohne Pause fahren?", ["lange", "ohne", "pause", "fahren"]),
         ("ADR class 3, UN 1203", ["adr", "class", "3", "un", "1203"]),
         ("Is 4.5 h or 4,5 h right?", ["4.5", "4,5", "right"]),
@@ -45,7 +45,7 @@ def test_no_question_is_an_error_of_the_engine(question: str) -> None:
     connection.close()
 
 
-def test_one_word_of_few_is_enough_and_one_of_many_is_chance() -> None:
+def test_one_word_of_two_is_enough_and_one_of_many_is_chance() -> None:
     needed = [next(found for found in range(40) if is_relevant(found, asked)) for asked in (1, 2, 3, 4, 6, 9, 32)]
 
-    assert needed == [1, 1, 1, 2, 2, 3, 11]
+    assert needed == [1, 1, 2, 2, 2, 3, 11]

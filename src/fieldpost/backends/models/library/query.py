@@ -11,7 +11,7 @@ _STOP = re.compile(
       a | about | after | all | also | am | an | and | any | are | as | at | be | been | before | being | between | both
     | but | by | can | could | did | do | does | doing | done | during | each | few | for | from | further | get | had
     | has | have | having | he | her | here | hers | him | his | how | i | if | in | into | is | it | its | just | kind
-    | many | may | me | might | more | most | much | must | my | need | no | nor | not | now | of | off | on | once
+    | long | many | may | me | might | more | most | much | must | my | need | no | nor | not | now | of | off | on | once
     | only | or | other | our | out | over | own | per | please | same | shall | she | should | so | some | such | tell
     | than | that | the | their | them | then | there | these | they | this | those | through | to | too | under | until
     | up | us | very | was | we | were | what | when | where | which | while | who | whom | why | will | with | would
@@ -33,7 +33,7 @@ def words_of(question: str) -> list[str]:
     """The words worth looking for, each once, in their order; at most `MAX_WORDS`.
 
     >>> words_of("How long may I drive without a break?")
-    ['long', 'drive', 'without', 'break']
+    ['drive', 'without', 'break']
     """
     words: dict[str, None] = {}
     for match in _WORD.finditer(question[:_MAX_CHARACTERS]):
@@ -55,9 +55,10 @@ def match_expression(words: list[str]) -> str:
 
 
 def is_relevant(found: int, asked: int) -> bool:
-    """Whether a passage with `found` of the `asked` words is an answer at all: with many words, one is chance.
+    """Whether a passage with `found` of the `asked` words is an answer at all: with more than two, one is chance.
 
-    >>> [is_relevant(found, asked) for found, asked in ((1, 1), (1, 2), (1, 4), (2, 4), (2, 9))]
+    >>> [is_relevant(found, asked) for found, asked in ((1, 1), (1, 2), (1, 3), (2, 4), (2, 9))]
     [True, True, False, True, False]
     """
-    return found >= max(1, min(asked, round(asked * 0.34 + 0.25)))
+    half_of_few = (min(asked, 4) + 1) // 2
+    return found >= max(half_of_few, round(asked * 0.34))

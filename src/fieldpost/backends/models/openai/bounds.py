@@ -10,14 +10,14 @@ MAX_EVENT_BYTES = 2 * 2**20
 _ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
 
-class ReplyTooLargeError(Exception):
-    """A single event of the reply is past its bound."""
+class UnboundedReplyError(Exception):
+    """What the server sends could take any memory."""
 
 
 async def bound(response: httpx2.Response) -> None:
     """A hook for every response, before any of its body is read."""
     if response.headers.get("Content-Encoding", "identity") != "identity":
-        raise ReplyTooLargeError("compressed, although that was not asked for")
+        raise UnboundedReplyError("compressed, although that was not asked for")
     assert isinstance(response.stream, httpx2.AsyncByteStream)
     response.stream = _Bounded(response.stream)
 
@@ -34,7 +34,7 @@ class _Bounded(httpx2.AsyncByteStream):
             end = max(part.rfind(mark) for mark in _ENDS)
             size_bytes = size_bytes + len(part) if end < 0 else len(part) - end
             if size_bytes > MAX_EVENT_BYTES:
-                raise ReplyTooLargeError(f"an event of more than {MAX_EVENT_BYTES} bytes")
+                raise UnboundedReplyError(f"an event of more than {MAX_EVENT_BYTES} bytes")
             yield part
 
     async def aclose(self) -> None:

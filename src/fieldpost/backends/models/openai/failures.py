@@ -14,7 +14,7 @@ Devices read these words: what the server says of a key or an address is only lo
 import httpx2
 import openai
 
-from fieldpost.backends.models.openai.bounds import ReplyTooLargeError
+from fieldpost.backends.models.openai.bounds import UnboundedReplyError
 from fieldpost.backends.models.openai.retry_after import retry_after_seconds
 from fieldpost.errors import ModelError, ModelRefusedError, ModelUnavailableError
 from fieldpost.observability import get_logger
@@ -25,7 +25,7 @@ FAILURES = (
     httpx2.HTTPError,
     httpx2.InvalidURL,
     httpx2.StreamError,
-    ReplyTooLargeError,
+    UnboundedReplyError,
     ValueError,
     RecursionError,
 )
@@ -54,8 +54,8 @@ def failure(error: Exception) -> ModelError:
             return ModelUnavailableError(f"the connection to the model's server failed: {cause}")
         case openai.APIError():
             return ModelUnavailableError(f"the model's server broke off: {_cut(error.message)}")
-        case ReplyTooLargeError():
-            return ModelUnavailableError(f"the model's server sent a reply that is too large: {error}")
+        case UnboundedReplyError():
+            return ModelUnavailableError(f"the model's server sent a reply without a bound: {error}")
     log.warning("model_reply_unreadable", error=_cut(repr(error)))
     return ModelUnavailableError("the model's server sent a reply that cannot be read")
 
