@@ -1,4 +1,4 @@
-"""The HTTP doors in the test's own process, over real embedded engines and a real socket; no processor, no worker."""
+"""Gateway and hub in the test's own process, over real embedded engines and a real socket; no processor, no worker."""
 
 import asyncio
 import random
@@ -15,12 +15,14 @@ from fieldpost.messages.devices import DeviceKind, NewDevice
 from fieldpost.observability import Metrics
 from fieldpost.ports.backends import Backends
 from fieldpost.roles.gateway.gateway import Gateway
+from fieldpost.roles.hub.hub import Hub
+from fieldpost.roles.hub.limits import Limits
 from fieldpost.services.answers import Answers
 from fieldpost.services.credentials import Credentials
 from fieldpost.services.intake import Intake
 from fieldpost.services.mailbox import Mailbox
 from fieldpost.services.registration import Registration
-from fieldpost.settings import ModelSettings, ServerSettings, Settings, load
+from fieldpost.settings import HubSettings, ModelSettings, ServerSettings, Settings, load
 from fieldpost.web.application import build
 from fieldpost.web.server import serve
 from fieldpost.wiring import open_backends
@@ -33,6 +35,7 @@ class Doors(msgspec.Struct, frozen=True, kw_only=True):
     answers: Answers
     intake: Intake
     mailbox: Mailbox
+    hub: Hub
     port: int
     device_id: int
     device_key: str
@@ -56,10 +59,12 @@ class Doors(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @asynccontextmanager
-async def open_doors(directory: Path) -> AsyncIterator[Doors]:
-    """A gateway with one device, listening on a free port."""
+async def open_doors(
+    directory: Path, *, hub_settings: HubSettings | None = None, limits: Limits | None = None
+) -> AsyncIterator[Doors]:
+    """A gateway and a hub with one device, listening on a free port."""
     clock, metrics = SystemClock(), Metrics()
-    settings = _settings(directory)
+    settings = _settings(directory, hub_settings or HubSettings())
     async with open_backends(settings, clock) as backends, asyncio.TaskGroup() as tasks:
         mailbox = Mailbox(backends)
         credentials = Credentials(settings=settings, backends=backends, clock=clock)
@@ -76,20 +81,34 @@ async def open_doors(directory: Path) -> AsyncIterator[Doors]:
             answers=answers,
             mailbox=mailbox,
         )
+        hub = Hub(
+            settings=settings,
+            backends=backends,
+            clock=clock,
+            credentials=credentials,
+            intake=intake,
+            answers=answers,
+            mailbox=mailbox,
+            metrics=metrics,
+            source=random.Random(1),
+            limits=limits,
+        )
         made = await registration.add(NewDevice(kind=DeviceKind.TRUCK, name="Truck 17"))
-        hearing = tasks.create_task(mailbox.run())
-        async with open_port(gateway.routes(), metrics=metrics) as port:
+        running = [tasks.create_task(mailbox.run()), tasks.create_task(hub.run())]
+        async with open_port([*gateway.routes(), *hub.routes()], metrics=metrics) as port:
             yield Doors(
                 backends=backends,
                 answers=answers,
                 intake=intake,
                 mailbox=mailbox,
+                hub=hub,
                 port=port,
                 device_id=made.device.id,
                 device_key=made.key,
                 operator_key=(directory / "operator.key").read_text().strip(),
             )
-        hearing.cancel()
+        for task in running:
+            task.cancel()
 
 
 @asynccontextmanager
@@ -105,11 +124,12 @@ async def open_port(
         serving.cancel()
 
 
-def _settings(directory: Path) -> Settings:
+def _settings(directory: Path, hub: HubSettings) -> Settings:
     defaults = load({})
     return msgspec.structs.replace(
         defaults,
         data=msgspec.structs.replace(defaults.data, directory=str(directory)),
         model=ModelSettings(url="echo:", name="echo"),
         server=ServerSettings(port=0),
+        hub=hub,
     )

@@ -74,6 +74,7 @@ class EventStream:
             feed.window.is_behind = True
             said = self._clock.monotonic()
             while not session.is_over:
+                is_more = await feed.catch_up()
                 while (item := feed.outbox.take_now()) is not None:
                     if item.answer_to is None or feed.window.is_on_its_way(item.answer_to):
                         said = self._clock.monotonic()
@@ -81,4 +82,5 @@ class EventStream:
                 if self._clock.monotonic() - said >= sse.KEEP_ALIVE_SECONDS:
                     said = self._clock.monotonic()
                     yield sse.KEEP_ALIVE
-                await feed.step(sse.KEEP_ALIVE_SECONDS)
+                if not is_more:
+                    await feed.hear(sse.KEEP_ALIVE_SECONDS)

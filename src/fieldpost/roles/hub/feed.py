@@ -78,6 +78,8 @@ class Feed:
         self.window = window
         self.outbox = outbox
         self.voice = voice
+        #: Whether it is time to ask the ledger although less than half the window is free.
+        self._is_overdue = False
 
     def hint(self, request_id: UUID) -> None:
         """This answer is in the ledger; it is sent unless it was before. Never waits."""
@@ -110,32 +112,43 @@ class Feed:
         return Page(answers=admitted, last=None if last is None else (last.completed_at, last.request_id))
 
     async def follow(self) -> None:
-        """Brings what is heard, and what was missed, until cancelled."""
+        """Brings what is heard, and what was missed, until cancelled; somebody else takes from the outbox meanwhile."""
         while True:
-            await self.step(self._recheck_seconds)
+            await self.outbox.room()
+            if not await self.catch_up():
+                await self.hear(self._recheck_seconds)
 
-    async def step(self, seconds: float) -> None:
-        """Brings what is there, then waits for news, at most `seconds`."""
-        await self.outbox.room()
-        if self.window.wants_refill:
-            await self._refill()
+    async def catch_up(self) -> bool:
+        """Puts a page of what was passed over; whether there is another one, and room for it."""
+        is_worth_it = self.window.wants_refill or (self._is_overdue and self.window.room > 0)
+        self._is_overdue = False
+        if not self.window.is_behind or not is_worth_it:
+            return False
+        try:
+            return await self._refill()
+        except UnavailableError as error:
+            self.window.is_behind = True
+            log.info("session_refill_postponed", device_id=self._device_id, error=repr(error))
+            return False
+
+    async def hear(self, seconds: float) -> None:
+        """Waits for news, at most `seconds`, and puts it; what there is no room for is caught up with later."""
         events = await within(self._listener.receive(), self._retry_seconds if self.window.is_behind else seconds)
         if not events:
             await self._recover(is_loss=events is not None)
         for event in events or ():
-            await self.outbox.room()
-            self._hear(event)
+            self._take(event)
 
-    def _hear(self, event: Event) -> None:
+    def _take(self, event: Event) -> None:
         match event:
             case ResponseReady(to_folder=False):
-                if event.body:
+                if event.body and self.outbox.has_room:
                     self._offer(event.request_id, event.body)
                 elif not self.window.knows(event.request_id):
                     self.window.is_behind = True
             case ResponseChunk():
                 payload = None if self.window.knows(event.request_id) else self.voice.chunk(event)
-                if payload is not None:
+                if payload is not None and self.outbox.has_room:
                     self.outbox.put(payload)
             case Acknowledged():
                 self.window.settle(event.request_ids)
@@ -156,20 +169,9 @@ class Feed:
         except UnavailableError as error:
             log.info("session_recovery_postponed", device_id=self._device_id, error=repr(error))
         self.window.is_behind = self.window.is_behind or is_loss
-        if self.window.is_behind and self.window.room > 0:
-            await self._refill()
+        self._is_overdue = True
 
-    async def _refill(self) -> None:
-        """Sends what the ledger has, until the window is full or nothing is left."""
-        try:
-            while await self._fill_once():
-                await self.outbox.room()
-        except UnavailableError as error:
-            self.window.is_behind = True
-            log.info("session_refill_postponed", device_id=self._device_id, error=repr(error))
-
-    async def _fill_once(self) -> bool:
-        """Sends one page; whether there is another, and room for it."""
+    async def _refill(self) -> bool:
         window = self.window
         window.is_behind = False
         mark = window.mark()
