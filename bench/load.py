@@ -1,9 +1,10 @@
 """A load generator in a process of its own; prints one line of JSON.
 
-    python -m bench.load PORT KEY accepted CONNECTIONS SECONDS    each posts again as soon as it has its 202
-    python -m bench.load PORT KEY answered CONNECTIONS SECONDS    each posts again as soon as it has its answer
-    python -m bench.load PORT KEY paced PER_SECOND SECONDS        posts at fixed times, and waits for the answers
+    python -m bench.load PORT KEYS accepted CONNECTIONS SECONDS    each posts again as soon as it has its 202
+    python -m bench.load PORT KEYS answered CONNECTIONS SECONDS    each posts again as soon as it has its answer
+    python -m bench.load PORT KEYS paced PER_SECOND SECONDS        posts at fixed times, and waits for the answers
 
+KEYS is a file with a device's key on each line; every connection is a device of its own, as long as there are keys.
 Raw sockets and a fixed request, so that its own cost is small and known; its CPU time is told apart. Paced calls are
 timed from when they should have been sent, so that a stall counts against everyone who waited behind it.
 """
@@ -13,7 +14,8 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import uvloop
 
@@ -29,6 +31,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, request: bytes, expected: bytes, on_reply: Callable[["Connection"], None]) -> None:
         self.sent = 0.0
         self.refused = 0
+        self.is_refused = False
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._request = request
         self._expected = expected
@@ -49,7 +52,8 @@ class Connection(asyncio.Protocol):
         if len(rest) < length:
             return
         self._buffer = b""
-        self.refused += not head.startswith(self._expected)
+        self.is_refused = not head.startswith(self._expected)
+        self.refused += self.is_refused
         self._on_reply(self)
 
     def connection_lost(self, _error: Exception | None) -> None:
@@ -67,15 +71,16 @@ class Connection(asyncio.Protocol):
 class Load:
     """Sends the same request over and over, and keeps the times of those after the warm-up."""
 
-    def __init__(self, port: int, key: str, *, waits: bool) -> None:
+    def __init__(self, port: int, keys: Sequence[str], *, waits: bool) -> None:
         self.times: list[float] = []
         self._port = port
         self._expected = b"HTTP/1.1 200" if waits else b"HTTP/1.1 202"
-        self._request = (
+        self._requests = [
             b"POST /v1/requests HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer %s\r\n%s"
             b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%s"
             % (key.encode(), b"prefer: wait=60\r\n" if waits else b"", len(_BODY), _BODY)
-        )
+            for key in keys
+        ]
         self._counted_from = time.perf_counter() + WARM_UP_SECONDS
         self._connections: list[Connection] = []
 
@@ -121,8 +126,9 @@ class Load:
         return self._result(took, before)
 
     async def _connect(self, on_reply: Callable[[Connection], None]) -> Connection:
+        request = self._requests[len(self._connections) % len(self._requests)]
         _, connection = await asyncio.get_running_loop().create_connection(
-            lambda: Connection(self._request, self._expected, on_reply), "127.0.0.1", self._port
+            lambda: Connection(request, self._expected, on_reply), "127.0.0.1", self._port
         )
         self._connections.append(connection)
         return connection
@@ -132,7 +138,7 @@ class Load:
 
     def _note(self, connection: Connection) -> float:
         now = time.perf_counter()
-        if connection.sent >= self._counted_from:
+        if connection.sent >= self._counted_from and not connection.is_refused:
             self.times.append(now - connection.sent)
         return now
 
@@ -153,14 +159,14 @@ def _cpu_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-async def _run(port: int, key: str, mode: str, amount: float, seconds: float) -> dict[str, float]:
-    load = Load(port, key, waits=mode != "accepted")
+async def _run(port: int, keys: Sequence[str], mode: str, amount: float, seconds: float) -> dict[str, float]:
+    load = Load(port, keys, waits=mode != "accepted")
     if mode == "paced":
         return await load.paced(amount, seconds)
     return await load.closed(int(amount), seconds)
 
 
 if __name__ == "__main__":
-    print(
-        json.dumps(uvloop.run(_run(int(sys.argv[1]), sys.argv[2], sys.argv[3], float(sys.argv[4]), float(sys.argv[5]))))
-    )
+    port, keys, mode, amount, seconds = sys.argv[1:]
+    given = Path(keys).read_text(encoding="ascii").split()
+    print(json.dumps(uvloop.run(_run(int(port), given, mode, float(amount), float(seconds)))))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench import processes
 
-CONNECTIONS = 64
+CONNECTIONS = processes.DEVICES
 PACE_PER_SECOND = 50
 
 #: Names of the measures, in the order of the report.

@@ -10,12 +10,13 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 _ROOT = Path(__file__).parents[1]
 _START_SECONDS = 60.0
+#: As many as there are connections.
+DEVICES = 64
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -24,8 +25,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
     port: int
     pid: int
-    #: A device's key; the bare application takes any.
-    key: str
+    #: A file with the keys of some devices, one a line; the bare application takes any.
+    keys: Path
 
     @property
     def cpu_seconds(self) -> float:
@@ -47,8 +48,10 @@ def running(name: str, directory: Path) -> Iterator[Server]:
     process = _start(["bench.servers", name, str(port), str(directory)], cores()[0])
     try:
         _wait(port, process)
-        key = "fp_1_" + "x" * 43 if name == "starlette" else _add_device(port, directory)
-        yield Server(port=port, pid=process.pid, key=key)
+        keys = ["fp_1_" + "x" * 43] if name == "starlette" else _add_devices(port, directory)
+        file = directory / "keys"
+        file.write_text("\n".join(keys), encoding="ascii")
+        yield Server(port=port, pid=process.pid, keys=file)
     finally:
         process.kill()
         process.wait()
@@ -56,7 +59,7 @@ def running(name: str, directory: Path) -> Iterator[Server]:
 
 def load(server: Server, mode: str, amount: float, seconds: float) -> dict[str, float]:
     """What the load generator found; with the server's own CPU fraction."""
-    arguments = ["bench.load", str(server.port), server.key, mode, str(amount), str(seconds)]
+    arguments = ["bench.load", str(server.port), str(server.keys), mode, str(amount), str(seconds)]
     before, started = server.cpu_seconds, time.perf_counter()
     found = _output(arguments, cores()[1], seconds)
     found["server_cpu_fraction"] = (server.cpu_seconds - before) / (time.perf_counter() - started)
@@ -109,7 +112,7 @@ def _wait(port: int, process: "subprocess.Popen[bytes]") -> None:
     raise SystemExit("the server does not listen")
 
 
-def _add_device(port: int, directory: Path) -> str:
+def _add_devices(port: int, directory: Path) -> Sequence[str]:
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/admin/devices",
         data=b'{"kind":"office","name":"bench"}',
@@ -118,6 +121,8 @@ def _add_device(port: int, directory: Path) -> str:
             "Content-Type": "application/json",
         },
     )
-    with urllib.request.urlopen(request, timeout=30) as reply:
-        made: dict[str, Any] = json.load(reply)
-    return str(made["key"])
+    keys: list[str] = []
+    for _ in range(DEVICES):
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            keys.append(json.load(reply)["key"])
+    return keys
