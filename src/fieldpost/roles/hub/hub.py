@@ -9,7 +9,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from fieldpost.clock import Clock
@@ -30,8 +30,8 @@ from fieldpost.services.credentials import Credentials
 from fieldpost.services.intake import Intake
 from fieldpost.services.mailbox import Mailbox
 from fieldpost.settings import Settings
-from fieldpost.web.endpoint import Endpoint
 from fieldpost.web.problems import error_reply
+from fieldpost.web.routing import routes_of
 
 #: Devices in one query of a sweep, completions it brings, and how far it looks back: longer than a clock or a commit lags.
 _SWEEP_DEVICES = 500
@@ -84,10 +84,7 @@ class Hub:
     def routes(self) -> list[BaseRoute]:
         """The WebSocket, and server-sent events on the same path."""
         events = EventStream(open_session=self._open_session, clock=self._clock).operation()
-        return [
-            WebSocketRoute("/v1/stream", self._connect),
-            Route("/v1/stream", Endpoint(events, self._credentials), methods=["GET"]),
-        ]
+        return [WebSocketRoute(events.path, self._connect), *routes_of([events], self._credentials)]
 
     async def run(self) -> None:
         """Looks after the sessions until cancelled."""
