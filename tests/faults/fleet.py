@@ -10,8 +10,8 @@ import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
+from fieldpost.fleet.history import Event
 from fieldpost.messages.identity import keyed_id
-from tests.support.history import Event
 from tests.support.server import Server
 
 #: Transport errors and a broken server's answers: the device tries again.

@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from fieldpost.fleet.history import Event, check
 from tests.faults.fleet import Fleet
-from tests.support.history import Event, check
 from tests.support.server import Server
 from tests.support.waiting import eventually
 

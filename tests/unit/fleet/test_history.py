@@ -4,7 +4,7 @@ from typing import Literal
 
 import pytest
 
-from tests.support.history import Event, Verdict, check
+from fieldpost.fleet.history import Event, Verdict, check
 
 Kind = Literal["accepted", "unknown", "delivered", "acked"]
 
