@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from fieldpost.cli import devices, listen, send, show, up
+from fieldpost.cli import demo, devices, listen, send, show, up
 from fieldpost.errors import FieldpostError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app.command("up")(up.up)
 app.add_typer(devices.app, name="devices")
 app.command("send")(send.send)
 app.command("listen")(listen.listen)
+app.command("demo")(demo.demo)
 app.command("config")(show.config)
 app.command("version")(show.version)
 

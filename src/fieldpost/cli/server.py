@@ -1,5 +1,6 @@
 """How commands find the server and speak to it as an operator."""
 
+import contextlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,9 +31,17 @@ class Operator:
             overrides["data"]["directory"] = data
         loaded = settings.load(overrides=overrides)
         self.url = checked_url(loaded.client.url)
-        self._key = loaded.client.operator_key or self._key_in(Path(loaded.data.directory))
+        self.directory = Path(loaded.data.directory)
+        self._key = loaded.client.operator_key or self._key_in(self.directory)
         if not self._key.isascii() or not self._key.isprintable():
             raise UnauthenticatedError("an operator's key reads fpa_<name>_<secret>; this is none")
+
+    @property
+    def owns_directory(self) -> bool:
+        """Whether the data directory is that of the server which takes this key."""
+        with contextlib.suppress(UnauthenticatedError):
+            return self._key == self._key_in(self.directory)
+        return False
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         """The decoded reply.
