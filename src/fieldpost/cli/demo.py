@@ -28,6 +28,7 @@ def demo(
     devices: Annotated[int, typer.Option(min=1, max=1000, help="How many there are.")] = 30,
     rate: Annotated[float, typer.Option(min=0.1, max=1000, help="Questions a second, all devices together.")] = 10.0,
     settle: Annotated[float, typer.Option(min=1, max=3600, help="Seconds that open answers have after that.")] = 60.0,
+    gone: Annotated[float, typer.Option(min=1, max=3600, help="Seconds that the server may be away.")] = 30.0,
     seed: Annotated[int | None, typer.Option(help="The same seed, the same questions.", show_default=False)] = None,
     url: Url = None,
     data: Data = None,
@@ -46,12 +47,13 @@ def demo(
     cloud = operator.directory / "Cloud"
     why_not = _no_folder(operator, cloud)
     if why_not and not as_json:
-        console.print(f"{why_not} The devices that would use the folder use HTTP.", markup=False)
+        console.print(f"{why_not} The devices that would use the folder use HTTP.", markup=False, soft_wrap=True)
     plan = Plan(
         url=operator.url,
         seconds=seconds,
         requests_per_second=rate,
         settle_seconds=settle,
+        gone_seconds=gone,
         seed=secrets.randbits(32) if seed is None else seed,
         cloud=cloud,
     )
@@ -120,4 +122,4 @@ def _print(summary: "Summary", console: "Console | None") -> None:
     if console is None:
         typer.echo(msgspec.json.encode(summary))
     else:
-        console.print(closing(summary))
+        console.print("", closing(summary), sep="\n")

@@ -19,9 +19,6 @@ from fieldpost.fleet.tray import Tray
 from fieldpost.fleet.websocket_door import WebSocketDoor
 from fieldpost.messages.requests import Channel
 
-#: A server that is away for longer does not come back in this run.
-GONE_SECONDS = 30.0
-
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What a run is to be."""
@@ -31,7 +28,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     #: Of the whole fleet.
     requests_per_second: float
+    #: How long open answers may take after that.
     settle_seconds: float
+    #: A server that is away for longer does not come back.
+    gone_seconds: float
     seed: int
     #: The folder door's root; only needed by members that use it.
     cloud: Path
@@ -57,7 +57,7 @@ def assemble(members: Sequence[Member], plan: Plan, *, clock: Clock) -> Fleet:
         seconds=plan.seconds,
         settle_seconds=plan.settle_seconds,
         journal=journal,
-        pulse=Pulse(plan.url, gone_seconds=GONE_SECONDS, clock=clock),
+        pulse=Pulse(plan.url, gone_seconds=plan.gone_seconds, clock=clock),
         clock=clock,
     )
 

@@ -3,6 +3,7 @@
 Grows with every request, so a fleet stops asking at `MAX_REQUESTS`.
 """
 
+import re
 from collections import Counter, deque
 from typing import Literal
 from uuid import UUID
@@ -20,7 +21,11 @@ from fieldpost.messages.responses import Response
 #: Requests that one run remembers, about a kilobyte each.
 MAX_REQUESTS = 50_000
 #: Exchanges kept to be shown.
-_LATEST = 4
+_LATEST = 3
+#: Characters of an answer that are shown.
+_MAX_SHOWN = 200
+#: Marks of Markdown: quotes, list items, headings, the lines of tables.
+_MARKS = re.compile(r"^[>\s]*([-#*]+\s)?|[|]|-{3,}|[*`]")
 
 Group = tuple[DeviceKind, Channel]
 
@@ -201,8 +206,9 @@ def _group(member: Member) -> Group:
 
 
 def _words(response: Response) -> str:
-    """What the answer says, on one line and without where it was found."""
+    """What the answer says, on one line: of a quoted document what it says, without its marks."""
     if response.output is None:
         return response.error.title if response.error else response.status.value
-    quoted = [line.lstrip("> ") for line in response.output.text.splitlines() if line.startswith(">")]
-    return " ".join(" ".join(quoted or [response.output.text]).split())[:200]
+    lines = response.output.text.splitlines()
+    quoted = [line for line in lines if line.startswith(">")] or lines
+    return " ".join(" ".join(_MARKS.sub(" ", line) for line in quoted).split())[:_MAX_SHOWN]

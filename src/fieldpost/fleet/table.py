@@ -29,7 +29,8 @@ def line(snapshot: Snapshot) -> str:
     total = snapshot.total
     return (
         f"{_headline(snapshot)}: sent {total('sent')}, answered {total('answered')}, "
-        f"in flight {total('in_flight')}, away {total('away')}"
+        f"in flight {total('in_flight')}, away {total('away')}, "
+        f"came back {snapshot.reconnects} times"
     )
 
 
