@@ -132,9 +132,10 @@ class OpenAIServer:
                 writer.transport.abort()
                 return False
             case Stall(after=text):
-                if text:
-                    await _begin(text, writer)
+                # A client may go while it is still being told the beginning.
                 with contextlib.suppress(ConnectionError):
+                    if text:
+                        await _begin(text, writer)
                     # Nothing more is asked on this connection: what comes is its end.
                     await reader.read(1)
                 self.deserted += 1
