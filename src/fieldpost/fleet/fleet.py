@@ -164,7 +164,7 @@ class Fleet:
             while not self.journal.is_answered and self._left(until):
                 await self._clock.sleep(_LOOK_SECONDS)
             until = self._clock.monotonic() + _ACKNOWLEDGE_SECONDS
-            while not self.journal.is_settled and self._left(until):
+            while not self.journal.is_acknowledged and self._left(until):
                 await self._clock.sleep(_LOOK_SECONDS)
             for session in sessions:
                 session.cancel()

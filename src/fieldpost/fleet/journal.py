@@ -111,14 +111,14 @@ class Journal:
         return len(self._posts) >= MAX_REQUESTS
 
     @property
-    def is_settled(self) -> bool:
-        """Every request is refused, or answered and acknowledged."""
-        return not self._open
-
-    @property
     def is_answered(self) -> bool:
         """Every request is refused or answered."""
         return all(post.is_answered for post in self._open.values())
+
+    @property
+    def is_acknowledged(self) -> bool:
+        """Every answer in hand is acknowledged."""
+        return not any(post.is_answered for post in self._open.values())
 
     def open_posts(self, member: Member) -> list[Post]:
         """What this device has not finished, oldest first."""

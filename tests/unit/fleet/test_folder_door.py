@@ -95,7 +95,7 @@ async def test_its_answer_settles_it(cloud: Cloud) -> None:
 
     await cloud.door.look_again()
 
-    assert cloud.journal.is_settled
+    assert [] == cloud.journal.open_posts(MEMBER)
     assert cloud.verdict.is_kept
 
 

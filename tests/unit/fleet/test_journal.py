@@ -38,10 +38,10 @@ def test_a_request_is_open_until_its_answer_is_acknowledged(journal: Journal) ->
 
     journal.delivered(MEMBER, post.request, _answer(post))
     assert journal.is_answered
-    assert not journal.is_settled
+    assert not journal.is_acknowledged
 
     journal.acked(post)
-    assert journal.is_settled
+    assert journal.is_acknowledged
     assert [] == journal.open_posts(MEMBER)
     assert check(journal.history).is_kept
 
@@ -79,7 +79,8 @@ def test_a_refused_request_is_closed_with_its_reason(journal: Journal) -> None:
     journal.refused_for(post, "The disk is full.")
     journal.refused_for(post, "The disk is full.")
 
-    assert journal.is_settled
+    assert journal.is_answered
+    assert [] == journal.open_posts(MEMBER)
     assert {"The disk is full.": 1} == journal.reasons
     assert 1 == journal.refused[GROUP]
 
