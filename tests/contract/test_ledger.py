@@ -314,6 +314,50 @@ async def test_a_renewed_claim_does_not_run_out(ledger: Ledger) -> None:
     assert (0, []) == await _reap(ledger, seconds=20)
 
 
+async def test_an_answer_counts_whatever_stale_results_share_its_batch(ledger: Ledger) -> None:
+    for is_retry in (True, False):
+        request = a_request()
+        await _record(ledger, request)
+        await _claim(ledger, request, lasts=5)
+        await _reap(ledger, seconds=10)
+        await _claim(ledger, request, seconds=11)
+        good = Finish(request_id=request.id, attempt=2, response=a_response(request, attempts=2))
+        stale_retry = Retry(request_id=request.id, attempt=1, not_before=at(60))
+        stale = Finish(request_id=request.id, attempt=1, response=a_response(request, text="too late"))
+        finishes = [good] if is_retry else [good, stale]
+
+        finished = await ledger.claims.finish(finishes, [stale_retry] if is_retry else [], now=at(12))
+
+        status = await ledger.records.status(request.id, 1)
+        assert [request.id] == [entry.request_id for entry in finished]
+        assert status is not None
+        assert (RequestState.SUCCEEDED, 2) == (status.status, status.attempts)
+
+
+async def test_an_answer_whose_claim_ran_out_counts_until_somebody_claims_anew(ledger: Ledger) -> None:
+    answered, failed = a_request(), a_request()
+    await _record(ledger, answered, failed)
+    await _claim(ledger, answered, failed, lasts=5)
+    await _reap(ledger, seconds=10)
+    retry = Retry(request_id=failed.id, attempt=1, not_before=at(1000))
+
+    recorded = await _finish(ledger, answered, 1, seconds=11)
+    await ledger.claims.finish([], [retry], now=at(11))
+
+    assert 1 == recorded
+    assert RequestState.SUCCEEDED is await _state(ledger, answered)
+    # A failure changes nothing: the request is in line, and at once.
+    (claim,) = await _claim(ledger, answered, failed, seconds=12)
+    assert (failed.id, 2, 0) == (claim.request.id, claim.attempt, claim.failures)
+
+
+async def test_a_request_from_a_clock_that_runs_ahead_can_be_claimed_at_once(ledger: Ledger) -> None:
+    request = a_request(accepted_at=at(3600))
+    await _record(ledger, request)
+
+    assert 1 == len(await _claim(ledger, request, seconds=1))
+
+
 async def test_a_stale_attempt_is_not_renewed(ledger: Ledger) -> None:
     request = a_request()
     await _record(ledger, request)

@@ -170,7 +170,11 @@ class Claims(Protocol):
     async def finish(
         self, finishes: Sequence[Finish], retries: Sequence[Retry], *, now: datetime
     ) -> Sequence[Finished]:
-        """Records what attempts came to; returns the requests that thereby ended. Stale attempts are left out."""
+        """Records what attempts came to; returns the requests that thereby ended. Stale attempts are left out.
+
+        An attempt is stale once a newer one was claimed. An answer whose claim ran out, or was given back, still counts
+        until then; a failure does not, since the request is in line already.
+        """
         ...
 
 

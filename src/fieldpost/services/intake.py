@@ -11,7 +11,14 @@ from uuid import UUID
 import msgspec
 
 from fieldpost.clock import Clock
-from fieldpost.errors import DrainingError, IdempotencyConflictError, InvalidRequestError, UnknownModelError
+from fieldpost.errors import (
+    BackendTimeoutError,
+    DrainingError,
+    FieldpostError,
+    IdempotencyConflictError,
+    InvalidRequestError,
+    UnknownModelError,
+)
 from fieldpost.messages.devices import Credential
 from fieldpost.messages.identity import body_hash, keyed_id, time_id
 from fieldpost.messages.requests import Channel, Request, RequestBody
@@ -22,6 +29,8 @@ from fieldpost.settings import Settings
 
 #: How long the doors remember what they accepted, for lookups that come before the ledger has it.
 REMEMBER_SECONDS = 3600.0
+#: Requests whose outcome is open, remembered so that their key is not taken for another one.
+_MAX_OPEN = 10_000
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -61,7 +70,8 @@ class Intake:
         self._clock = clock
         self._source = source
         self._accepted = {channel: metrics.accepted.labels(channel.value) for channel in Channel}
-        self._publishing: dict[UUID, bytes] = {}
+        #: Keyed requests whose outcome is open, and what they ask.
+        self._open: dict[UUID, bytes] = {}
         self._is_draining = False
 
     def drain(self) -> None:
@@ -93,16 +103,31 @@ class Intake:
         request = self._request(device, body, channel, idempotency_key, parameters or {}, file_name)
         if request.idempotency_key is not None and await self._is_known(request):
             return Accepted(request_id=request.id, duplicate=True)
-        if request.idempotency_key is not None:
-            self._publishing[request.id] = request.body_hash
-        try:
-            shard = self._backends.shards.shard_of(device.device_id)
-            await self._backends.broker.publish(requests_queue(shard), [_encode(request)])
-        finally:
-            self._publishing.pop(request.id, None)
+        await self._publish(request)
         await self._remember(request)
+        self._open.pop(request.id, None)
         self._accepted[channel].inc()
         return Accepted(request_id=request.id)
+
+    async def _publish(self, request: Request) -> None:
+        """Has the broker confirm the request; while the outcome is open its key stands for this request alone."""
+        if request.idempotency_key is not None:
+            self._open[request.id] = request.body_hash
+            if len(self._open) > _MAX_OPEN:
+                del self._open[next(iter(self._open))]
+        shard = self._backends.shards.shard_of(request.device_id)
+        try:
+            await self._backends.broker.publish(requests_queue(shard), [_encode(request)])
+        except BackendTimeoutError as error:
+            raise BackendTimeoutError(
+                f"request {request.id} may have been accepted; sending it again is safe with the same idempotency key",
+                retry_after_seconds=error.retry_after_seconds,
+                request_id=str(request.id),
+            ) from error
+        except FieldpostError:
+            # Refused for certain. After a time-out, or when nobody waits for the outcome any more, it stays open.
+            self._open.pop(request.id, None)
+            raise
 
     async def recall(self, request_id: UUID, device_id: int) -> Remembered | None:
         """What is remembered of a request of this device that the ledger may not have yet."""
@@ -147,7 +172,7 @@ class Intake:
 
     async def _is_known(self, request: Request) -> bool:
         remembered = await self.recall(request.id, request.device_id)
-        known_hash = remembered.body_hash if remembered else self._publishing.get(request.id)
+        known_hash = remembered.body_hash if remembered else self._open.get(request.id)
         if known_hash is not None and known_hash != request.body_hash:
             raise IdempotencyConflictError("the first request under this key stands", request_id=str(request.id))
         return remembered is not None

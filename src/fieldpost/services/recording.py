@@ -1,6 +1,7 @@
 """From a shard's request queue into its ledger, in batches, and on to the workers."""
 
 from collections.abc import Sequence
+from uuid import UUID
 
 from fieldpost.clock import Clock
 from fieldpost.messages.requests import Request
@@ -34,9 +35,15 @@ class Recording:
         await self._consumer.run(Request, self._record, self._bury)
 
     async def _record(self, batch: Sequence[Request]) -> None:
-        chosen = await self._dispatcher.choose(request for request in batch if request.model in self._models)
+        # Of several under one id the first one stands, as in the ledger.
+        first: dict[UUID, Request] = {}
+        for request in batch:
+            first.setdefault(request.id, request)
+        chosen = await self._dispatcher.choose(request for request in first.values() if request.model in self._models)
         outcomes = await self._records.record(batch, dispatched=chosen, now=self._clock.now())
-        new = {request.id: request for request in batch if outcomes[request.id] is RecordOutcome.NEW}
+        new = {
+            request_id: request for request_id, request in first.items() if outcomes[request_id] is RecordOutcome.NEW
+        }
         # In the order in which they came: the oldest is worked on first.
         await self._dispatcher.publish(request for request_id, request in new.items() if request_id in chosen)
         if len(chosen) < len(new):

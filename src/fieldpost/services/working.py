@@ -6,7 +6,7 @@ does, and an attempt whose claim is gone stops. One stalled attempt takes one pl
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from uuid import UUID
@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 
 from fieldpost.clock import Clock
-from fieldpost.errors import FieldpostError, UnavailableError
+from fieldpost.errors import CorruptDataError, FieldpostError, UnavailableError
 from fieldpost.messages.responses import AttemptResult, Job
 from fieldpost.observability import Metrics, get_logger
 from fieldpost.ports.backends import Backends
@@ -30,6 +30,9 @@ _PAUSE_SECONDS = 0.5
 _MAX_PAUSE_SECONDS = 5.0
 
 log = get_logger()
+
+#: A request and the number of its attempt: two attempts of one request may meet here when a claim ran out.
+Attempt = tuple[UUID, int]
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Job).decode
@@ -51,9 +54,11 @@ class Lane:
         self._attempting = Attempting(
             bus=backends.shared.bus, clock=clock, timeout_seconds=settings.worker.timeout_seconds
         )
-        self._in_hand: dict[UUID, tuple[Claim, asyncio.Task[None]]] = {}
+        self._in_hand: dict[Attempt, tuple[Claim, asyncio.Task[None]]] = {}
         self._free = asyncio.Semaphore(settings.worker.concurrency)
         self._draining = asyncio.Event()
+        #: Whether a drain still waits for attempts to finish.
+        self._is_waited_for = False
         self._is_idle = asyncio.Event()
         self._is_idle.set()
 
@@ -73,50 +78,96 @@ class Lane:
     async def drain(self) -> None:
         """Takes nothing more; what is in hand is finished, or handed back when that takes too long."""
         self._draining.set()
+        self._is_waited_for = True
         try:
             async with asyncio.timeout(self._drain_seconds):
                 await self._is_idle.wait()
         except TimeoutError:
+            self._is_waited_for = False
             await self._hand_back()
 
     async def _take(self, consumer: Consumer, tasks: asyncio.TaskGroup) -> None:
         if self._draining.is_set():
             await asyncio.Event().wait()
         places = self._settings.concurrency - len(self._in_hand)
-        deliveries = await consumer.receive(places)
+        try:
+            deliveries = await consumer.receive(places)
+        except UnavailableError as error:
+            log.warning("receive_failed", model=self._model, error=repr(error))
+            await self._clock.sleep(_PAUSE_SECONDS)
+            return
         if self._draining.is_set():
             await consumer.requeue(deliveries)
             return
-        try:
-            claims = await self._claim(deliveries)
-        except UnavailableError as error:
-            log.warning("claim_failed", model=self._model, error=repr(error))
-            await consumer.requeue(deliveries)
-            await self._clock.sleep(_PAUSE_SECONDS)
-            return
-        await consumer.ack(deliveries)
+        # From here on until the claims are in hand or given up, there is something to wait for.
+        self._is_idle.clear()
+        claims, left = await self._claim(deliveries)
+        await consumer.ack([delivery for delivery in deliveries if delivery not in left])
+        await consumer.requeue(left)
         for claim in claims:
-            await self._free.acquire()
-            self._is_idle.clear()
-            task = tasks.create_task(self._work(claim))
-            self._in_hand[claim.request.id] = (claim, task)
-            task.add_done_callback(partial(self._put_down, claim.request.id))
+            await self._begin(claim, tasks)
+        if self._draining.is_set() and not self._is_waited_for:
+            await self._hand_back()
+        self._note_idle()
+        if left:
+            await self._clock.sleep(_PAUSE_SECONDS)
 
-    async def _claim(self, deliveries: Sequence[Delivery]) -> list[Claim]:
-        by_shard: defaultdict[str, list[UUID]] = defaultdict(list)
+    async def _begin(self, claim: Claim, tasks: asyncio.TaskGroup) -> None:
+        """Starts an attempt; an older one of the same request lost its claim and stops."""
+        request_id = claim.request.id
+        self._stop({attempt for attempt in self._in_hand if attempt[0] == request_id})
+        await self._free.acquire()
+        task = tasks.create_task(self._work(claim))
+        self._in_hand[request_id, claim.attempt] = (claim, task)
+        task.add_done_callback(partial(self._put_down, (request_id, claim.attempt)))
+
+    async def _claim(self, deliveries: Sequence[Delivery]) -> tuple[list[Claim], list[Delivery]]:
+        """Claims for the jobs, and the jobs of shards that are away."""
+        claims: list[Claim] = []
+        left: list[Delivery] = []
+        for shard, jobs in (await self._jobs(deliveries)).items():
+            try:
+                claims += await self._claim_of_shard(shard, jobs)
+            except UnavailableError as error:
+                log.warning("claim_failed", model=self._model, shard=shard, error=repr(error))
+                left += jobs.values()
+        return claims, left
+
+    async def _jobs(self, deliveries: Sequence[Delivery]) -> Mapping[str, Mapping[UUID, Delivery]]:
+        by_shard: defaultdict[str, dict[UUID, Delivery]] = defaultdict(dict)
         for delivery in deliveries:
-            job = _decode(delivery.body)
-            by_shard[self._backends.shards.shard_of(job.device_id)].append(job.request_id)
+            try:
+                job = _decode(delivery.body)
+            except msgspec.MsgspecError as error:
+                # Nobody can tell whose it is; the request itself is in its ledger, and is dispatched again from there.
+                log.error("job_unreadable", queue=delivery.queue, error=repr(error))
+                continue
+            by_shard[self._backends.shards.shard_of(job.device_id)][job.request_id] = delivery
+        return by_shard
+
+    async def _claim_of_shard(self, shard: str, jobs: Mapping[UUID, Delivery]) -> Sequence[Claim]:
+        try:
+            return await self._claim_some(shard, list(jobs))
+        except CorruptDataError:
+            return await self._claim_one_by_one(shard, jobs)
+
+    async def _claim_some(self, shard: str, request_ids: Sequence[UUID]) -> Sequence[Claim]:
         now = self._clock.now()
         until = now + timedelta(seconds=self._settings.claim_seconds)
+        return await self._backends.ledgers[shard].claims.claim(request_ids, holder=self._holder, now=now, until=until)
+
+    async def _claim_one_by_one(self, shard: str, jobs: Mapping[UUID, Delivery]) -> Sequence[Claim]:
+        """So that only the request that cannot be read goes unanswered: a person has to look, and the log says so again."""
         claims: list[Claim] = []
-        for shard, request_ids in by_shard.items():
-            ledger = self._backends.ledgers[shard]
-            claims += await ledger.claims.claim(request_ids, holder=self._holder, now=now, until=until)
+        for request_id in jobs:
+            try:
+                claims += await self._claim_some(shard, [request_id])
+            except CorruptDataError as error:
+                log.error("request_unreadable", request_id=str(request_id), error=repr(error))
         return claims
 
     async def _work(self, claim: Claim) -> None:
-        result = await self._attempting.attempt(claim, self._backends.models[self._model])
+        result = await self._attempting.attempt(claim, self._backends.models[claim.request.model])
         self._metrics.attempts.labels(self._model, "answered" if result.error is None else "failed").inc()
         await self._report(result)
 
@@ -145,36 +196,40 @@ class Lane:
                 except UnavailableError as error:
                     log.warning("renewal_failed", model=self._model, error=repr(error))
                     continue
-                self._stop(set(attempts) - set(held))
+                self._stop({attempt for attempt in attempts.items() if attempt[0] not in held})
 
     def stop(self, request_id: UUID) -> None:
-        """Stops an attempt that nobody waits for any more: its request was cancelled."""
-        if request_id in self._in_hand:
-            self._stop({request_id})
+        """Stops what is done for a request that nobody waits for any more: it was cancelled."""
+        self._stop({attempt for attempt in self._in_hand if attempt[0] == request_id})
 
     async def _hand_back(self) -> None:
         for shard, attempts in self._by_shard().items():
-            self._stop(set(attempts))
+            self._stop(set(attempts.items()))
             try:
                 await self._backends.ledgers[shard].claims.release(attempts, now=self._clock.now())
             except FieldpostError as error:
                 log.warning("release_failed", model=self._model, error=repr(error))
 
     def _by_shard(self) -> dict[str, dict[UUID, int]]:
+        """The latest attempt of each request in hand."""
         attempts: defaultdict[str, dict[UUID, int]] = defaultdict(dict)
-        for request_id, (claim, _) in self._in_hand.items():
-            attempts[self._backends.shards.shard_of(claim.request.device_id)][request_id] = claim.attempt
+        for (request_id, number), (claim, _) in self._in_hand.items():
+            of_shard = attempts[self._backends.shards.shard_of(claim.request.device_id)]
+            of_shard[request_id] = max(number, of_shard.get(request_id, 0))
         return attempts
 
-    def _stop(self, request_ids: set[UUID]) -> None:
-        for request_id in request_ids:
-            held = self._in_hand.get(request_id)
+    def _stop(self, attempts: Collection[Attempt]) -> None:
+        for attempt in attempts:
+            held = self._in_hand.get(attempt)
             if held is not None:
-                log.info("attempt_stopped", request_id=str(request_id), attempt=held[0].attempt)
+                log.info("attempt_stopped", request_id=str(attempt[0]), attempt=attempt[1])
                 held[1].cancel()
 
-    def _put_down(self, request_id: UUID, _task: asyncio.Task[None]) -> None:
-        self._in_hand.pop(request_id, None)
+    def _put_down(self, attempt: Attempt, _task: asyncio.Task[None]) -> None:
+        self._in_hand.pop(attempt, None)
         self._free.release()
+        self._note_idle()
+
+    def _note_idle(self) -> None:
         if not self._in_hand:
             self._is_idle.set()

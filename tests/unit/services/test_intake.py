@@ -1,12 +1,15 @@
 """The one intake behind all doors."""
 
 import asyncio
+from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 import msgspec
 import pytest
 
 from fieldpost.errors import (
+    BackendTimeoutError,
     DrainingError,
     IdempotencyConflictError,
     InvalidRequestError,
@@ -16,6 +19,7 @@ from fieldpost.errors import (
 from fieldpost.messages.identity import keyed_id
 from fieldpost.messages.requests import Channel, ChatMessage, Input, Request, RequestBody
 from fieldpost.ports.backends import Backends
+from fieldpost.ports.broker import Broker
 from fieldpost.services.intake import Intake
 from tests.support.clock import FakeClock
 from tests.unit.services.conftest import DEVICE, OTHER
@@ -133,3 +137,48 @@ async def test_what_is_remembered_is_the_devices_own(intake: Intake) -> None:
 
     assert await intake.recall(accepted.request_id, 1) is not None
     assert await intake.recall(accepted.request_id, 2) is None
+
+
+class _SilentBroker:
+    """The broker, but for publishing: it never confirms."""
+
+    def __init__(self, broker: Broker, error: Exception) -> None:
+        self._broker = broker
+        self._error = error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._broker, name)
+
+    async def publish(self, queue: str, bodies: Sequence[bytes]) -> None:
+        raise self._error
+
+
+def _with(intake: Intake, broker: Any) -> None:
+    intake._backends = msgspec.structs.replace(intake._backends, broker=broker)
+
+
+async def test_an_unknown_outcome_names_the_request_and_keeps_its_key(intake: Intake, backends: Backends) -> None:
+    _with(intake, _SilentBroker(backends.broker, BackendTimeoutError("not confirmed")))
+    with pytest.raises(BackendTimeoutError) as unknown:
+        await intake.accept(DEVICE, _body("first"), channel=Channel.HTTP, idempotency_key="k")
+    _with(intake, backends.broker)
+
+    # What may be on disk stands for its key: another question is refused, the same one is sent again.
+    with pytest.raises(IdempotencyConflictError):
+        await intake.accept(DEVICE, _body("second"), channel=Channel.HTTP, idempotency_key="k")
+    again = await intake.accept(DEVICE, _body("first"), channel=Channel.HTTP, idempotency_key="k")
+
+    assert str(keyed_id(1, "k")) in unknown.value.detail
+    assert not again.duplicate
+    assert ["first"] == [request.input.prompt for request in await _queued(backends)]
+
+
+async def test_what_was_refused_for_certain_leaves_its_key_free(intake: Intake, backends: Backends) -> None:
+    _with(intake, _SilentBroker(backends.broker, QueueFullError()))
+    with pytest.raises(QueueFullError):
+        await intake.accept(DEVICE, _body("first"), channel=Channel.HTTP, idempotency_key="k")
+    _with(intake, backends.broker)
+
+    await intake.accept(DEVICE, _body("second"), channel=Channel.HTTP, idempotency_key="k")
+
+    assert ["second"] == [request.input.prompt for request in await _queued(backends)]

@@ -28,16 +28,18 @@ _CLAIM = (
     )
     .returning(requests.c.envelope, requests.c.attempt, requests.c.failures)
 )
-_HELD = (
+#: Rows that have not ended. One that waits in line again keeps its attempt's number until the next claim.
+_OPEN = (
     select(
         requests.c.id,
+        requests.c.state,
         requests.c.attempt,
         requests.c.device_id,
         requests.c.channel,
         requests.c.file_name,
         requests.c.envelope,
     )
-    .where(requests.c.id.in_(rows.ids_parameter), rows.state_is(PROCESSING))
+    .where(requests.c.id.in_(rows.ids_parameter), or_(rows.state_is(PROCESSING), rows.state_is(QUEUED)))
     .with_for_update()
 )
 _RENEW = (
@@ -74,15 +76,16 @@ def claim(
 ) -> Sequence[Claim]:
     """See `ports.ledger.Claims.claim`."""
     parameters = {"ids": list(request_ids), "now": now, "new_holder": holder, "until": until}
+    # All rows before the first is read: one that cannot be must not leave a statement open behind it.
+    claimed = connection.execute(_CLAIM, parameters).all()
     return [
-        Claim(request=rows.decode_request(row.envelope), attempt=row.attempt, failures=row.failures)
-        for row in connection.execute(_CLAIM, parameters)
+        Claim(request=rows.decode_request(row.envelope), attempt=row.attempt, failures=row.failures) for row in claimed
     ]
 
 
 def renew(connection: Connection, attempts: Mapping[UUID, int], now: datetime, until: datetime) -> Collection[UUID]:  # noqa: ARG001
     """See `ports.ledger.Claims.renew`."""
-    held = list(_held(connection, attempts))
+    held = _held(connection, attempts)
     if held:
         connection.execute(_RENEW, {"ids": held, "until": until})
     return held
@@ -90,7 +93,7 @@ def renew(connection: Connection, attempts: Mapping[UUID, int], now: datetime, u
 
 def release(connection: Connection, attempts: Mapping[UUID, int], now: datetime) -> None:
     """See `ports.ledger.Claims.release`."""
-    held = list(_held(connection, attempts))
+    held = _held(connection, attempts)
     if held:
         connection.execute(_RELEASE, {"ids": held, "now": now})
 
@@ -104,19 +107,23 @@ def finish(
     connection: Connection, finishes: Sequence[Finish], retries: Sequence[Retry], now: datetime
 ) -> Sequence[Finished]:
     """See `ports.ledger.Claims.finish`."""
-    attempts = {entry.request_id: entry.attempt for entry in finishes}
-    attempts |= {entry.request_id: entry.attempt for entry in retries}
-    held = _held(connection, attempts)
-    current = {entry.request_id: entry for entry in finishes if _is_held(entry, held)}
-    again = {entry.request_id: entry for entry in retries if _is_held(entry, held) and entry.request_id not in current}
-    finished = [_finished(entry, held[entry.request_id]) for entry in current.values()]
+    entries: list[Finish | Retry] = [*finishes, *retries]
+    found = _open(connection, [entry.request_id for entry in entries])
+    # The number alone decides: an answer counts although its claim ran out, as long as nobody has claimed anew.
+    current = {entry.request_id: entry for entry in finishes if _is_current(entry, found)}
+    again = {
+        entry.request_id: entry
+        for entry in retries
+        if _is_current(entry, found) and _is_claimed(found[entry.request_id]) and entry.request_id not in current
+    }
+    finished = [_finished(entry, found[entry.request_id]) for entry in current.values()]
     end(connection, finished, now)
     if again:
         connection.execute(
             _RETRY, [{"request_id": entry.request_id, "due_at": entry.not_before} for entry in again.values()]
         )
     letters = [
-        _dead_letter(entry.dead_letter, held[entry.request_id], now)
+        _dead_letter(entry.dead_letter, found[entry.request_id], now)
         for entry in current.values()
         if entry.dead_letter is not None
     ]
@@ -142,16 +149,25 @@ def end(connection: Connection, finished: Sequence[Finished], now: datetime) -> 
         )
 
 
-def _held(connection: Connection, attempts: Mapping[UUID, int]) -> dict[UUID, Any]:
-    """The locked rows of those attempts that are the current ones."""
-    if not attempts:
+def _open(connection: Connection, request_ids: Sequence[UUID]) -> dict[UUID, Any]:
+    """The locked rows of those requests that have not ended."""
+    if not request_ids:
         return {}
-    found = connection.execute(_HELD, {"ids": list(attempts)})
-    return {row.id: row for row in found if row.attempt == attempts[row.id]}
+    return {row.id: row for row in connection.execute(_OPEN, {"ids": list(request_ids)})}
 
 
-def _is_held(entry: Finish | Retry, held: Mapping[UUID, Any]) -> bool:
-    return entry.request_id in held and held[entry.request_id].attempt == entry.attempt
+def _held(connection: Connection, attempts: Mapping[UUID, int]) -> list[UUID]:
+    """Those of the attempts that are claimed now; their rows are locked."""
+    found = _open(connection, list(attempts))
+    return [row.id for row in found.values() if _is_claimed(row) and row.attempt == attempts[row.id]]
+
+
+def _is_claimed(row: Any) -> bool:
+    return bool(row.state == PROCESSING)
+
+
+def _is_current(entry: Finish | Retry, found: Mapping[UUID, Any]) -> bool:
+    return entry.request_id in found and found[entry.request_id].attempt == entry.attempt
 
 
 def _finished(entry: Finish, row: Any) -> Finished:

@@ -157,7 +157,8 @@ def _row(request: Request, now: datetime, *, is_dispatched: bool, is_cancelled: 
         "accepted_at": request.accepted_at,
         "deadline_at": request.deadline_at,
         "dispatched_at": now if is_dispatched else None,
-        "not_before": request.accepted_at,
+        # By this clock: a door's may run ahead, or have been set back since.
+        "not_before": min(request.accepted_at, now),
         "completed_at": None,
         "acknowledged_at": None,
         "response": None,
