@@ -181,6 +181,7 @@ async def test_the_log_does_not_grow_for_ever_under_constant_reading(
     # given readers that follow each other so closely that there is always one in the log
     limit_bytes = 8 * 2**20
     monkeypatch.setattr(module, "MAX_LOG_BYTES", limit_bytes)
+    monkeypatch.setattr(module, "_GROUPS_BETWEEN_LOOKS", 1)
     monkeypatch.setattr(database, "_max_log_bytes", limit_bytes)
     log = path.with_name("x.db-wal")
     written = largest_bytes = shortened = 0

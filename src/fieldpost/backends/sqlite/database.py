@@ -35,6 +35,8 @@ MAX_READS = 1_000
 PATIENCE_SECONDS = 30.0
 #: A write-ahead log that has become this long, because some reader was always in the way, is brought to its end by force.
 MAX_LOG_BYTES = 64 * 2**20
+#: How often the writer looks at that: every so many commits.
+_GROUPS_BETWEEN_LOOKS = 32
 #: How long the writer waits then for readers of the old log to end.
 _READERS_END_SECONDS = 1.0
 _BUSY_SECONDS = 10.0
@@ -66,6 +68,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self._log_path = path.with_name(f"{path.name}-wal")
         self._max_log_bytes = MAX_LOG_BYTES
+        self._groups = 0
         self._writing = _engine(path)
         self._reading = _engine(path, readers=READERS)
         self._reads = 0
@@ -164,7 +167,9 @@ class Database:
             if group:
                 self._commit(group)
                 _tell(group)
-                self._shorten_log()
+                self._groups += 1
+                if self._groups % _GROUPS_BETWEEN_LOOKS == 0:
+                    self._shorten_log()
 
     def _commit(self, group: list[_Write[Any]]) -> None:
         try:
