@@ -5,16 +5,16 @@ again. A confirmed message goes to its consumers from memory; when they fall beh
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from sqlalchemy import Connection
 
 from fieldpost.backends.sqlite.database import Database
 from fieldpost.backends.sqlite.queue import Item, Queue
-from fieldpost.errors import BackendTimeoutError, BackendUnavailableError, QueueFullError
+from fieldpost.errors import BackendTimeoutError, BackendUnavailableError, QueueFullError, UnavailableError
 from fieldpost.ports.broker import Consumer, Delivery
 
 T = TypeVar("T")
@@ -106,12 +106,11 @@ class SqliteBroker:
             items.append((self._last_id, body))
         target.depth += len(items)
         confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._publishes.append(_Publish(target, items, confirmed))
-        self._flush_soon()
+        self._hand_in(_Publish(target, items, confirmed))
         self._expire_later(confirmed)
         await confirmed
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def consume(self, queues: Sequence[str], *, prefetch: int) -> AsyncIterator[Consumer]:
         """A consumer while the context lasts."""
         consumer = _SqliteConsumer(self, [self._known(queue) for queue in queues], prefetch)
@@ -125,16 +124,30 @@ class SqliteBroker:
         return self._known(queue).depth
 
     def delete(self, queue: Queue, ids: Sequence[int]) -> None:
-        """Forgets messages with the next group."""
+        """Forgets messages with the next group; when the database takes none now, with a later one."""
         queue.depth -= len(ids)
         self._acks.extend((queue.name, message_id) for message_id in ids)
-        self._flush_soon()
+        with contextlib.suppress(UnavailableError):
+            self._flush_soon()
 
     def collect(self) -> tuple[list[_Publish], list[tuple[str, int]]]:
         """Everything that waits to be written; called by the writer's thread."""
         # Cleared first: whoever comes after this sees to another flush.
         self._is_flush_coming = False
         return _drain(self._publishes), _drain(self._acks)
+
+    def _hand_in(self, publish: _Publish) -> None:
+        self._publishes.append(publish)
+        try:
+            self._flush_soon()
+        except UnavailableError:
+            try:
+                self._publishes.remove(publish)
+            except ValueError:
+                # The writer was just collecting and has it: it will be confirmed.
+                return
+            publish.queue.depth -= len(publish.items)
+            raise
 
     def _flush_soon(self) -> None:
         if self._is_flush_coming:
