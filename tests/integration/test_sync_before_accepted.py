@@ -28,7 +28,7 @@ class Step:
 
     @property
     def is_write_of_the_request(self) -> bool:
-        return self.call == "pwrite64" and "fieldpost.db-wal" in self.text
+        return self.call == "pwrite64" and "fieldpost.db-wal" in self.text and QUESTION in self.text
 
     def sends(self, beginning: str) -> bool:
         return self.call in ("write", "writev", "sendto", "sendmsg") and beginning in self.text
@@ -57,7 +57,8 @@ def _steps(trace: Path) -> list[Step]:
 def test_the_sync_lies_between_the_request_and_its_202(data: Path) -> None:
     trace = data.with_suffix(".strace")
     calls = "trace=read,recvfrom,recvmsg,write,writev,sendto,sendmsg,pwrite64,fsync,fdatasync"
-    wrapper = ("strace", "-f", "-y", "-s", "1500", "-e", calls, "-o", str(trace))
+    # Whole pages of the log are shown, so that the request itself can be seen in them.
+    wrapper = ("strace", "-f", "-y", "-s", "8192", "-e", calls, "-o", str(trace))
     with running_server(data, wrapper=wrapper) as server:
         _, key = server.add_device()
         with server.device(key) as device:
@@ -73,4 +74,4 @@ def test_the_sync_lies_between_the_request_and_its_202(data: Path) -> None:
     synced = [number for number, step in enumerate(between) if step.is_sync_of_the_log]
     assert written, "the request was not written before it was accepted"
     assert synced, "the log was not synced before the request was accepted"
-    assert synced[-1] > written[0]
+    assert synced[-1] > written[0], "the log was not synced after the request was written to it"
