@@ -115,7 +115,7 @@ _EXPLANATION = [
     "- *Accepts*: each connection posts again as soon as it has its `202`, which comes after the request is on disk.",
     "- *Posts and answers*: each connection posts with `Prefer: wait` and posts again when it has its answer; the model",
     "  answers at once, so this is Fieldpost's own cost: recorded, dispatched, claimed, answered, recorded, delivered.",
-    "- At a fixed rate a call is timed from when it should have been sent.",
+    "- At a fixed rate a call is timed from when it should have been sent. The first second of each measure does not count.",
 ]
 
 
