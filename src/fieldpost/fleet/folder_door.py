@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 import msgspec
 
@@ -11,6 +13,9 @@ from fieldpost.fleet.agenda import Agenda
 from fieldpost.fleet.journal import Journal, Post
 from fieldpost.fleet.roster import Member
 from fieldpost.fleet.tray import Tray
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 #: Between two looks.
 _LOOK_SECONDS = 0.25
@@ -40,7 +45,7 @@ class FolderDoor:
         await self._look()
         for name, post in self._posts.items():
             if post.is_answered:
-                self._journal.delivered(self.member, post.request, await asyncio.to_thread(self._tray.answer, name))
+                self._journal.delivered(self.member, post.request, await self._read(self._tray.answer, name))
             elif not post.is_refused:
                 self._journal.accepted(post)
 
@@ -75,15 +80,15 @@ class FolderDoor:
 
     async def _look(self) -> None:
         """Writes down what has become of open files, and of files that this device never dropped."""
-        answered = await asyncio.to_thread(self._tray.answered)
-        refused = await asyncio.to_thread(self._tray.refused)
-        taken = await asyncio.to_thread(self._tray.taken)
+        answered = await self._read(self._tray.answered)
+        refused = await self._read(self._tray.refused)
+        taken = await self._read(self._tray.taken)
         for post in self._journal.open_posts(self.member):
             if post.name in answered:
                 await self._take(post.name)
                 self._journal.kept(post)
             elif post.name in refused:
-                self._journal.refused_for(post, await asyncio.to_thread(self._tray.reason, post.name))
+                self._journal.refused_for(post, await self._read(self._tray.reason, post.name))
             elif post.name in taken:
                 self._journal.accepted(post)
         for name in answered - self._posts.keys() - self._strange:
@@ -91,8 +96,10 @@ class FolderDoor:
             await self._take(name)
 
     async def _take(self, name: str) -> None:
+        self._journal.delivered(self.member, self._request(name), await self._read(self._tray.answer, name))
+
+    async def _read(self, reading: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         try:
-            response = await asyncio.to_thread(self._tray.answer, name)
+            return await asyncio.to_thread(reading, *arguments, **named)
         except OSError as error:
-            raise CorruptDataError(f"the answer to {name} cannot be read: {error.strerror}") from error
-        self._journal.delivered(self.member, self._request(name), response)
+            raise CorruptDataError(f"{error.filename} cannot be read: {error.strerror}") from error

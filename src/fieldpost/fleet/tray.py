@@ -14,7 +14,7 @@ _REASON = ".reason.json"
 
 
 class Tray:
-    """Files are named by the name of the file that asked; each call that reads or writes may raise OSError."""
+    """Files are named by the name of the file that asked; each call but `clear` may raise OSError."""
 
     def __init__(self, cloud: Path, device_id: int) -> None:
         self._requests, self._responses, self._rejected, self._done = (
@@ -64,7 +64,7 @@ class Tray:
             raise CorruptDataError(f"{path}: {error}") from error
 
     def clear(self, names: Iterable[str]) -> None:
-        """Takes away these files and what became of them, and the folders that are empty then."""
+        """Takes away these files and what became of them, and the folders that are empty then, as far as it can."""
         for name in names:
             for path in (
                 self._requests / name,
@@ -74,7 +74,8 @@ class Tray:
                 self._rejected / name,
                 self._rejected / f"{name}{_REASON}",
             ):
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    path.unlink()
         for folder in (self._requests, self._done, self._responses, self._rejected):
             with contextlib.suppress(OSError):
                 folder.rmdir()

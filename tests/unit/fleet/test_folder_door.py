@@ -153,6 +153,17 @@ async def test_the_answer_of_another_file_is_no_answer(cloud: Cloud) -> None:
         await cloud.door.look_again()
 
 
+async def test_an_answer_that_is_gone_again_is_an_error(cloud: Cloud) -> None:
+    post = await cloud.drop()
+    cloud.answer(post.name)
+    await cloud.door.look_again()
+    (answered,) = (cloud.root / "Responses" / ID).iterdir()
+    answered.unlink()
+
+    with pytest.raises(CorruptDataError, match="No such file"):
+        await cloud.door.look_again()
+
+
 async def test_a_folder_that_takes_no_file_is_a_refusal(cloud: Cloud) -> None:
     (cloud.root / "Requests").write_text("a file in the folder's place")
     agenda = Agenda(MEMBER, gap_seconds=1, journal=cloud.journal, clock=cloud.clock, source=cloud.source)
