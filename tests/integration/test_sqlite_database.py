@@ -1,7 +1,9 @@
 """The database file itself: one failure in a group, bounds, closing, and how large the files may grow."""
 
 import asyncio
+import contextlib
 import os
+import sqlite3
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -22,6 +24,8 @@ from fieldpost.errors import (
     FieldpostError,
     OverloadedError,
 )
+from fieldpost.messages.devices import DeviceKind
+from tests.support.messages import at
 from tests.support.waiting import eventually
 
 
@@ -224,6 +228,26 @@ async def test_the_log_does_not_grow_for_ever_under_constant_reading(
 
     assert largest_bytes < 3 * limit_bytes
     assert shortened
+
+
+async def test_a_group_that_could_not_begin_holds_up_no_later_one(path: Path) -> None:
+    async with open_database(path) as engines:
+        await engines.broker.declare("q", max_messages=10)
+        # given somebody else who writes to the file: then no transaction can begin
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            for body in (b"1", b"2"):
+                with pytest.raises(BackendUnavailableError):
+                    await engines.broker.publish("q", [body])
+            with pytest.raises(BackendUnavailableError):
+                await engines.devices.add(kind=DeviceKind.TRUCK, name="x", key_hash=bytes(32), now=at(0))
+            other.execute("ROLLBACK")
+
+        await engines.broker.publish("q", [b"3"])
+
+        assert 1 == await engines.broker.depth("q")
+        async with engines.broker.consume(["q"], prefetch=10) as consumer:
+            assert [b"3"] == [delivery.body for delivery in await consumer.receive(10)]
 
 
 async def test_what_was_acknowledged_makes_room_for_what_comes(path: Path) -> None:

@@ -163,10 +163,13 @@ class SqliteBroker:
 
     def _settle(self, flush: _Flush, written: "asyncio.Future[None]") -> None:
         error = None if written.cancelled() else written.exception()
+        if flush.publishes is None:
+            # Its transaction did not even begin: whoever waits hears of it, and the next publish has a flush of its own.
+            flush.publishes, flush.acks = self.collect()
         if error is not None and flush.acks:
             # They stay acknowledged in memory; their rows go with a later group.
             self._acks.extend(flush.acks)
-        for publish in flush.publishes or ():
+        for publish in flush.publishes:
             if error is None:
                 publish.queue.confirm(publish.items)
             else:
