@@ -6,7 +6,8 @@ Leaves words of HTTP to the doors and the models to workers.
 import asyncio
 
 from fieldpost.clock import Clock
-from fieldpost.observability import Metrics
+from fieldpost.errors import UnavailableError
+from fieldpost.observability import Metrics, get_logger
 from fieldpost.policy.settling import answer_name
 from fieldpost.ports.backends import Backends
 from fieldpost.services.dispatching import Dispatcher
@@ -15,7 +16,13 @@ from fieldpost.services.leases import HeldLease
 from fieldpost.services.reaping import Reaper
 from fieldpost.services.recording import Recording
 from fieldpost.services.results import Announcing, Results
+from fieldpost.services.waiting import keep_going, within
 from fieldpost.settings import Settings
+
+#: Giving up the lease takes no longer; it runs out by itself.
+_RELEASE_SECONDS = 1.0
+
+log = get_logger()
 
 
 class Processor:
@@ -37,17 +44,19 @@ class Processor:
             for shard in self._shards:
                 tasks.create_task(shard.run())
 
-    async def drain(self) -> None:
-        """Nothing to finish: what is not acknowledged is delivered again."""
-
 
 class _Shard:
-    """One shard's loops, which fail and restart together."""
+    """One shard's loops: one whose engine is away pauses alone, while the others, and all other shards, go on.
+
+    What is not acknowledged when they end is delivered again.
+    """
 
     def __init__(
         self, *, settings: Settings, backends: Backends, clock: Clock, metrics: Metrics, instance: str, shard: str
     ) -> None:
-        lease = HeldLease(
+        self._clock = clock
+        self._shard = shard
+        self._lease = lease = HeldLease(
             leases=backends.shared.leases,
             clock=clock,
             name=f"dispatcher.{shard}",
@@ -75,9 +84,24 @@ class _Shard:
             dispatcher=dispatcher,
             announcing=announcing,
         )
-        self._loops = (recording.run, results.run, dispatcher.run, reaper.run, filing.run)
+        self._loops = {
+            "recording": recording.run,
+            "results": results.run,
+            "dispatching": dispatcher.run,
+            "reaping": reaper.run,
+            "filing": filing.run,
+        }
 
     async def run(self) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            for loop in self._loops:
-                tasks.create_task(loop())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for name, loop in self._loops.items():
+                    tasks.create_task(keep_going(loop, clock=self._clock, loop=f"{name}.{self._shard}"))
+        finally:
+            await self._release()
+
+    async def _release(self) -> None:
+        try:
+            await within(self._lease.release(), _RELEASE_SECONDS)
+        except UnavailableError as error:
+            log.warning("lease_not_released", shard=self._shard, error=repr(error))

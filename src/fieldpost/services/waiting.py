@@ -1,10 +1,19 @@
 """Waiting with a bound, and doing a thing again and again."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from fieldpost.clock import Clock
+from fieldpost.errors import UnavailableError
+from fieldpost.observability import get_logger
+
 T = TypeVar("T")
+
+#: Between the end of a loop whose engine is away and its next start.
+_PAUSE_SECONDS = 1.0
+
+log = get_logger()
 
 
 async def within(awaitable: Awaitable[T], seconds: float) -> T | None:
@@ -14,3 +23,19 @@ async def within(awaitable: Awaitable[T], seconds: float) -> T | None:
             return await awaitable
     except TimeoutError:
         return None
+
+
+async def keep_going(run: Callable[[], Awaitable[None]], *, clock: Clock, loop: str) -> None:
+    """Runs an endless loop, and again after a pause whenever what it needs is away; any other error ends it.
+
+    Args:
+        loop: its name in the log.
+    """
+    while True:
+        try:
+            await run()
+        except UnavailableError as error:
+            log.warning("loop_failed", loop=loop, error=repr(error), restart_seconds=_PAUSE_SECONDS)
+        else:
+            return
+        await clock.sleep(_PAUSE_SECONDS)
