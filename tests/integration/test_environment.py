@@ -21,15 +21,6 @@ PARTS = (
     "scripts",
     "src",
 )
-    "Makefile",
-    "README.md",
-    "LICENSE",
-    "pyproject.toml",
-    "requirements.lock",
-    "requirements-dev.lock",
-    "scripts",
-    "src",
-)
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 
