@@ -244,8 +244,14 @@ class Deliveries(Protocol):
         """Those of the requests that have a final answer of this device which is not yet acknowledged."""
         ...
 
-    async def undelivered_files(self, *, limit: int) -> Sequence[tuple[Finished, datetime]]:
-        """Folder answers not yet marked as delivered, with their time of completion, oldest first."""
+    async def undelivered_files(
+        self, *, limit: int, leaving_out: Collection[int] = ()
+    ) -> Sequence[tuple[Finished, datetime]]:
+        """Folder answers not yet marked as delivered, with their time of completion, oldest first.
+
+        Args:
+            leaving_out: devices whose answers are not meant.
+        """
         ...
 
     async def acknowledge(self, request_ids: Sequence[UUID], device_id: int, *, now: datetime) -> Collection[UUID]:

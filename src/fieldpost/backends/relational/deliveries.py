@@ -56,7 +56,12 @@ _FILES = (
         requests.c.response,
         requests.c.completed_at,
     )
-    .where(rows.is_final(), requests.c.acknowledged_at.is_(None), requests.c.file_name.is_not(None))
+    .where(
+        rows.is_final(),
+        requests.c.acknowledged_at.is_(None),
+        requests.c.file_name.is_not(None),
+        requests.c.device_id.not_in(bindparam("left_out", expanding=True)),
+    )
     .order_by(requests.c.completed_at)
     .limit(bindparam("row_limit"))
 )
@@ -117,7 +122,9 @@ def unacknowledged(connection: Connection, request_ids: Sequence[UUID], device_i
     return {row.id for row in found}
 
 
-def undelivered_files(connection: Connection, limit: int) -> Sequence[tuple[Finished, datetime]]:
+def undelivered_files(
+    connection: Connection, limit: int, leaving_out: Collection[int]
+) -> Sequence[tuple[Finished, datetime]]:
     """See `ports.ledger.Deliveries.undelivered_files`."""
     return [
         (
@@ -131,7 +138,7 @@ def undelivered_files(connection: Connection, limit: int) -> Sequence[tuple[Fini
             ),
             row.completed_at,
         )
-        for row in connection.execute(_FILES, {"row_limit": limit})
+        for row in connection.execute(_FILES, {"row_limit": limit, "left_out": list(leaving_out)})
     ]
 
 

@@ -167,9 +167,13 @@ class RelationalDeliveries:
             lambda connection: deliveries.unacknowledged(connection, request_ids, device_id)
         )
 
-    async def undelivered_files(self, *, limit: int) -> Sequence[tuple[Finished, datetime]]:
+    async def undelivered_files(
+        self, *, limit: int, leaving_out: Collection[int] = ()
+    ) -> Sequence[tuple[Finished, datetime]]:
         """See the port."""
-        return await self._executor.read(lambda connection: deliveries.undelivered_files(connection, limit))
+        return await self._executor.read(
+            lambda connection: deliveries.undelivered_files(connection, limit, leaving_out)
+        )
 
     async def acknowledge(self, request_ids: Sequence[UUID], device_id: int, *, now: datetime) -> Collection[UUID]:
         """See the port."""
