@@ -73,7 +73,7 @@ class SqliteBroker:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._queues: dict[str, Queue] = {}
-        self._depths: dict[str, int] = {}
+        self._found: dict[str, tuple[int, int]] = {}
         self._last_id = 0
         self._publishes: deque[_Publish] = deque()
         self._acks: deque[tuple[str, int]] = deque()
@@ -85,7 +85,7 @@ class SqliteBroker:
     async def open(self) -> None:
         """Counts what is there from before."""
         rows = await self._database.read(lambda connection: connection.exec_driver_sql(_COUNT).all())
-        self._depths = {row[0]: row[1] for row in rows}
+        self._found = {row[0]: (row[1], row[2]) for row in rows}
         self._last_id = max((row[2] for row in rows), default=0)
 
     async def declare(self, queue: str, *, max_messages: int) -> None:
@@ -93,7 +93,8 @@ class SqliteBroker:
         if queue in self._queues:
             self._queues[queue].max_messages = max_messages
         else:
-            self._queues[queue] = Queue(self._database, queue, max_messages, self._depths.pop(queue, 0))
+            depth, last_id = self._found.pop(queue, (0, 0))
+            self._queues[queue] = Queue(self._database, queue, max_messages, depth, last_id)
 
     async def publish(self, queue: str, bodies: Sequence[bytes]) -> None:
         """Returns when the group commit that holds the bodies is on disk."""
@@ -271,7 +272,7 @@ class _SqliteConsumer:
 
     async def _load(self) -> bool:
         for queue in self._queues.values():
-            if queue.unread and await queue.load():
+            if queue.has_unread and await queue.load():
                 return True
         return False
 

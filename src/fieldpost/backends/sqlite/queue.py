@@ -20,33 +20,38 @@ _NEXT = "SELECT id, body FROM messages WHERE queue = ? AND id > ? ORDER BY id LI
 
 
 class Queue:
-    """Invariant: `unread` rows have ids above `last_read_id`, and while there are any, nothing is fed past them."""
+    """Invariant: rows up to `last_read_id` have been in memory, and while later ones are committed, none is fed past them.
 
-    def __init__(self, database: Database, name: str, max_messages: int, depth: int) -> None:
+    Rows of one queue are committed and confirmed in order of id. `load` may see a row before its confirmation.
+    """
+
+    def __init__(self, database: Database, name: str, max_messages: int, depth: int, last_id: int = 0) -> None:
         self._database = database
         self.name = name
         self.max_messages = max_messages
         #: Messages that are not acknowledged, wherever they are; also those whose commit is under way.
         self.depth = depth
-        #: Committed rows that are not in memory.
-        self.unread = depth
         self.ready: deque[Item] = deque()
         #: Set when there may be something to take.
         self.wakes: set[asyncio.Event] = set()
         self._ready_bytes = 0
         self._last_read_id = 0
+        self._last_committed_id = last_id
         self._loading = asyncio.Lock()
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether there are committed rows that have not been in memory."""
+        return self._last_committed_id > self._last_read_id
 
     def confirm(self, items: Sequence[Item]) -> None:
         """Takes in messages that have just been committed, in order of id."""
         for message_id, body in items:
-            if message_id > self._last_read_id and not self.unread and self._ready_bytes < MAX_READY_BYTES:
+            if message_id > self._last_read_id and not self.has_unread and self._ready_bytes < MAX_READY_BYTES:
                 self._last_read_id = message_id
                 self.ready.append((message_id, body))
                 self._ready_bytes += len(body)
-            else:
-                # A row that `load` saw before its confirmation was counted out there already.
-                self.unread += 1
+            self._last_committed_id = message_id
         self._wake()
 
     def take(self) -> Item:
@@ -67,14 +72,13 @@ class Queue:
         Cancel: safe, nothing is taken before the rows are here.
         """
         async with self._loading:
-            if self.ready:
-                return True
+            if self.ready or not self.has_unread:
+                return bool(self.ready)
+            # While something is unread, `confirm` feeds nothing, so what was read last stays the same until here again.
             items = await self._database.read(self._read)
             if not items:
-                self.unread = 0
                 return False
             self._last_read_id = items[-1][0]
-            self.unread -= len(items)
             self.ready.extend(items)
             self._ready_bytes += sum(len(body) for _, body in items)
             self._wake()
