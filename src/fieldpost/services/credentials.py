@@ -14,7 +14,8 @@ from fieldpost.messages.devices import Credential
 from fieldpost.messages.events import FLEET_CHANNEL, CredentialsChanged
 from fieldpost.observability import get_logger
 from fieldpost.ports.backends import Backends
-from fieldpost.services.waiting import within
+from fieldpost.ports.shared import Subscription
+from fieldpost.services.waiting import keep_going, within
 from fieldpost.settings import Settings
 
 _DEVICE_KEY = re.compile(r"fp_([1-9][0-9]{0,18})_([A-Za-z0-9_-]{16,128})", re.ASCII)
@@ -100,15 +101,22 @@ class Credentials:
 
     async def run(self) -> None:
         """Keeps the snapshot fresh until cancelled; with the database away the last one stays in force."""
+        await keep_going(self._follow, clock=self._clock, loop="credentials")
+
+    async def _follow(self) -> None:
         async with self._backends.shared.bus.subscribe([FLEET_CHANNEL]) as subscription:
-            await self.load()
             while True:
-                events = await within(subscription.receive(), self._settings.refresh_seconds)
-                changed = {event.device_id for event in events or () if isinstance(event, CredentialsChanged)}
-                for device_id in changed:
-                    await self.reload(device_id)
-                if not events:
-                    await self.load()
+                await self.load()
+                await self._hear(subscription, self._clock.monotonic() + self._settings.refresh_seconds)
+
+    async def _hear(self, subscription: Subscription, until: float) -> None:
+        """Reads what changes, until everything is to be read anew: it is time to, or events were lost."""
+        while (left_seconds := until - self._clock.monotonic()) > 0:
+            events = await within(subscription.receive(), left_seconds)
+            if not events:
+                return
+            for device_id in {event.device_id for event in events if isinstance(event, CredentialsChanged)}:
+                await self.reload(device_id)
 
 
 def _bearer(authorization: str | None) -> str:

@@ -146,6 +146,21 @@ async def test_a_change_that_nobody_told_of_is_found_after_a_while(backends: Bac
         running.cancel()
 
 
+async def test_news_of_other_things_does_not_put_off_the_refresh(
+    settings: Settings, credentials: Credentials, backends: Backends, clock: FakeClock
+) -> None:
+    running = asyncio.create_task(credentials.run())
+    await eventually(lambda: credentials.is_loaded)
+    try:
+        device_id = await _add(backends)
+        clock.advance(settings.credentials.refresh_seconds)
+        await backends.shared.bus.publish(FLEET_CHANNEL, [CredentialsChanged(device_id=10**6)])
+
+        await eventually(lambda: _is_accepted(credentials, f"fp_{device_id}_{SECRET}"), seconds=5)
+    finally:
+        running.cancel()
+
+
 async def test_lost_events_lead_to_reading_everything_anew(
     credentials: Credentials, backends: Backends, clock: FakeClock
 ) -> None:
