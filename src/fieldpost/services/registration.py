@@ -3,14 +3,17 @@
 import secrets
 
 from fieldpost.clock import Clock
-from fieldpost.errors import NotFoundError
+from fieldpost.errors import NotFoundError, UnavailableError
 from fieldpost.messages.devices import Device, DeviceChange, DeviceWithKey, NewDevice
 from fieldpost.messages.events import FLEET_CHANNEL, CredentialsChanged
+from fieldpost.observability import get_logger
 from fieldpost.ports.backends import Backends
 from fieldpost.services.credentials import Credentials, hash_secret
 
 #: Bytes of randomness in a secret.
 _SECRET_BYTES = 32
+
+log = get_logger()
 
 
 def new_secret() -> str:
@@ -19,7 +22,10 @@ def new_secret() -> str:
 
 
 class Registration:
-    """Operators' changes to devices; each is in force at this door when the call returns, elsewhere within a second."""
+    """Operators' changes to devices; each is in force at this door when the call returns, elsewhere within a second.
+
+    With the directory away right after the change, it is in force here at the next refresh.
+    """
 
     def __init__(self, *, backends: Backends, clock: Clock, credentials: Credentials) -> None:
         self._backends = backends
@@ -88,8 +94,15 @@ class Registration:
         await self._announce(device_id)
 
     async def _announce(self, device_id: int) -> None:
-        await self._credentials.reload(device_id)
-        await self._backends.shared.bus.publish(FLEET_CHANNEL, [CredentialsChanged(device_id=device_id)])
+        """Tells every door, this one too; the change is made, so a door that learns of it late is no reason to fail."""
+        try:
+            await self._backends.shared.bus.publish(FLEET_CHANNEL, [CredentialsChanged(device_id=device_id)])
+        except UnavailableError as error:
+            log.warning("change_not_told", device_id=device_id, error=repr(error))
+        try:
+            await self._credentials.reload(device_id)
+        except UnavailableError as error:
+            log.warning("change_not_in_force_yet", device_id=device_id, error=repr(error))
 
 
 def _found(device: Device | None, device_id: int) -> Device:

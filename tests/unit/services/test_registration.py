@@ -1,7 +1,11 @@
 """Making and changing devices, as the door sees it that does it."""
 
+from pathlib import Path
+
+import msgspec
 import pytest
 
+from fieldpost.backends.sqlite.opening import open_database
 from fieldpost.errors import ConflictError, NotFoundError, UnauthenticatedError
 from fieldpost.messages.devices import DeviceChange, DeviceKind, NewDevice
 from fieldpost.messages.events import FLEET_CHANNEL, CredentialsChanged
@@ -92,6 +96,22 @@ async def test_every_change_is_told_to_all_doors(registration: Registration, bac
         await registration.remove(device_id)
 
         assert [CredentialsChanged(device_id=device_id)] * 4 == list(await subscription.receive())
+
+
+async def test_a_new_key_is_given_out_and_told_of_although_this_door_cannot_read_it_yet(
+    settings: Settings, backends: Backends, clock: FakeClock, tmp_path: Path
+) -> None:
+    # given a door whose directory is away
+    async with open_database(tmp_path / "away.db") as away:
+        door = msgspec.structs.replace(backends, devices=away.devices)
+    credentials = Credentials(settings=settings, backends=door, clock=clock)
+    registration = Registration(backends=backends, clock=clock, credentials=credentials)
+
+    async with backends.shared.bus.subscribe([FLEET_CHANNEL]) as subscription:
+        made = await registration.add(NEW)
+
+        assert [CredentialsChanged(device_id=made.device.id)] == list(await subscription.receive())
+    assert made.device == await registration.get(made.device.id)
 
 
 async def test_there_is_nothing_to_do_to_a_device_that_is_not_there(registration: Registration) -> None:
