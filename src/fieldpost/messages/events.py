@@ -16,7 +16,7 @@ FLEET_CHANNEL = "fleet"
 
 
 class StateChanged(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
-    """A request moved on, not to a final state."""
+    """A request moved on: an attempt began, or it was cancelled; answers are told of by ResponseReady."""
 
     request_id: UUID
     device_id: int
