@@ -371,6 +371,15 @@ async def test_a_devices_oldest_files_come_first(root: Path, folders: LocalFolde
     assert ["c.txt", "b.txt", "a.txt"] == [drop.name for drop in await _scan(folders)]
 
 
+async def test_the_oldest_of_more_files_than_the_limit_are_seen(root: Path, folders: LocalFolders) -> None:
+    for number in range(200):
+        os.utime(_put(root, 17, f"{number:03}.txt"), (1000 - number, 1000 - number))
+
+    assert [f"{number:03}.txt" for number in range(199, 179, -1)] == [
+        drop.name for drop in await _scan(folders, limit=20)
+    ]
+
+
 async def test_files_that_are_skipped_take_nobodys_place(root: Path, folders: LocalFolders) -> None:
     for number in range(50):
         _put(root, 17, f"{number}.tmp")

@@ -2,6 +2,7 @@
 
 import contextlib
 import fnmatch
+import heapq
 import os
 import re
 import stat
@@ -67,13 +68,12 @@ class Listing:
     def _files(self, requests: int, device_id: int, limit: int) -> list[Drop]:
         try:
             with directories.opened(requests, str(device_id)) as folder, os.scandir(folder) as entries:
-                names = list(islice((entry.name for entry in entries if not is_skipped(entry.name)), limit))
-                drops = [_drop(folder, device_id, name) for name in names]
+                drops = (_drop(folder, device_id, entry.name) for entry in entries if not is_skipped(entry.name))
+                return heapq.nsmallest(limit, filter(None, drops), key=lambda drop: (drop.modified_ns, drop.name))
         except OSError as error:
             if not directories.is_gone(error):
                 self._tell("folder_unreadable", str(device_id), error=error.strerror)
             return []
-        return sorted(filter(None, drops), key=lambda drop: (drop.modified_ns, drop.name))
 
     def _tell(self, event: str, name: str, **fields: object) -> None:
         if name not in self._told and len(self._told) < _MAX_TOLD:
