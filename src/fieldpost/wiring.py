@@ -111,26 +111,29 @@ def _operators(key: str, pepper: bytes) -> Mapping[str, bytes]:
 
 
 def _secret_file(path: Path, make: Callable[[], str]) -> str:
-    """The secret in a file that only its owner can read; made on the first start."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        secret = path.read_text(encoding="ascii").strip()
-        if not secret:
-            raise ConfigError(f"{path} is empty; remove it to have a new one made") from None
-        return secret
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        secret = make()
-        file.write(secret + "\n")
-        file.flush()
-        os.fsync(descriptor)
+    """The secret in a file that only its owner can read; made on the first start, whole or not at all."""
+    if not path.exists():
+        aside = path.with_suffix(".new")
+        aside.unlink(missing_ok=True)
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(make() + "\n")
+            file.flush()
+            os.fsync(descriptor)
+        aside.rename(path)
+    secret = path.read_text(encoding="ascii").strip()
+    if not secret:
+        raise ConfigError(f"{path} is empty; remove it to have a new one made")
     return secret
 
 
 def _knowledge(folder: Path) -> Path:
-    """The library's folder; made with the sample handbook on the first start."""
+    """The library's folder; made with the sample handbook on the first start, whole or not at all."""
     if not folder.exists():
+        aside = folder.with_name(f".{folder.name}.new")
+        shutil.rmtree(aside, ignore_errors=True)
         sample = resources.files("fieldpost.templates") / "knowledge"
         with resources.as_file(sample) as source:
-            shutil.copytree(source, folder)
+            shutil.copytree(source, aside)
+        aside.rename(folder)
     return folder

@@ -140,10 +140,25 @@ def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
         assert 0 == process.wait(60)
 
 
-def test_secrets_can_be_read_by_their_owner_only(server: Server) -> None:
-    modes = {name: stat.S_IMODE((server.data / name).stat().st_mode) for name in ("operator.key", "pepper.key")}
+def test_what_is_kept_can_be_read_by_its_owner_only(server: Server) -> None:
+    modes = {name: stat.S_IMODE((server.data / name).stat().st_mode) for name in (".", "operator.key", "pepper.key")}
 
-    assert {"operator.key": 0o600, "pepper.key": 0o600} == modes
+    assert {".": 0o700, "operator.key": 0o600, "pepper.key": 0o600} == modes
+
+
+def test_a_first_start_that_was_killed_half_way_is_made_up_for(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / ".knowledge.new").mkdir(parents=True)
+    for name in ("operator.new", "pepper.new"):
+        (data / name).write_text("")
+
+    with running_server(data) as server:
+        _, key = server.add_device()
+        with server.device(key) as device:
+            assert 202 == device.post("/v1/requests", json={"input": {"prompt": "tyre tread depth"}}).status_code
+
+    assert {"knowledge", "operator.key", "pepper.key"} <= {path.name for path in data.iterdir()}
+    assert len(list((data / "knowledge").glob("*.md"))) >= 5
 
 
 def test_a_data_directory_in_use_is_refused(server: Server) -> None:

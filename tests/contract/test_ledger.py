@@ -609,6 +609,9 @@ async def test_folder_answers_are_the_folders(ledger: Ledger) -> None:
     ((answer, completed_at),) = await ledger.deliveries.undelivered_files(limit=10)
     assert ("question.txt", at(10), RequestState.SUCCEEDED) == (answer.file_name, completed_at, answer.state)
 
+    assert [] == list(await ledger.deliveries.undelivered_files(limit=10, leaving_out=[1, 2]))
+    assert 1 == len(await ledger.deliveries.undelivered_files(limit=10, leaving_out=[2]))
+
     await ledger.deliveries.acknowledge([request.id], 1, now=at(20))
 
     assert [] == list(await ledger.deliveries.undelivered_files(limit=10))

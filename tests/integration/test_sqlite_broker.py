@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from fieldpost.backends.sqlite import broker as broker_module
 from fieldpost.backends.sqlite.broker import create_tables
 from fieldpost.backends.sqlite.database import Database
 from fieldpost.backends.sqlite.opening import open_database
 from fieldpost.backends.sqlite.queue import Queue
-from fieldpost.errors import BackendUnavailableError
+from fieldpost.errors import BackendUnavailableError, OverloadedError
 from fieldpost.ports.broker import Broker, Consumer, Delivery
 
 
@@ -101,3 +102,43 @@ async def test_a_row_that_is_read_before_its_confirmation_comes_once_and_hides_n
     assert (3, b"") == queue.take()
     assert not queue.has_unread
     await database.close()
+
+
+async def test_what_waits_for_the_disk_is_bounded_in_bytes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker_module, "MAX_WAITING_BYTES", 1000)
+    async with open_database(tmp_path / "fieldpost.db") as engines:
+        await engines.broker.declare("q", max_messages=100)
+        outcomes = await asyncio.gather(
+            *(engines.broker.publish("q", [b"x" * 600]) for _ in range(5)), return_exceptions=True
+        )
+        await engines.broker.publish("q", [b"later"])
+
+        refused = [outcome for outcome in outcomes if outcome is not None]
+        assert refused
+        assert all(isinstance(outcome, OverloadedError) for outcome in refused)
+        assert 5 - len(refused) + 1 == await engines.broker.depth("q")
+
+
+async def test_many_publishers_and_a_consumer_lose_and_repeat_nothing(path: Path) -> None:
+    async with open_database(path) as engines:
+        await engines.broker.declare("q", max_messages=10_000)
+        got: list[int] = []
+
+        async def publish(first: int) -> None:
+            for number in range(first, 2000, 20):
+                await engines.broker.publish("q", [str(number).encode()])
+
+        async def consume() -> None:
+            async with engines.broker.consume(["q"], prefetch=50) as consumer:
+                while len(got) < 2000:
+                    deliveries = await consumer.receive(7)
+                    got.extend(int(delivery.body) for delivery in deliveries)
+                    await consumer.ack(deliveries)
+
+        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+            tasks.create_task(consume())
+            for first in range(20):
+                tasks.create_task(publish(first))
+
+        assert sorted(got) == list(range(2000))
+        assert 0 == await engines.broker.depth("q")

@@ -51,6 +51,7 @@ class Broker(Protocol):
 
         Raises:
             QueueFullError: the queue would pass its bound; nothing was published.
+            OverloadedError: too much waits to be written already; nothing was published.
             StorageFullError: the disk is full; nothing was published.
             BackendUnavailableError: the broker is away or the queue is not declared; nothing was published.
             BackendTimeoutError: not confirmed in time; the messages may or may not be in the queue.

@@ -237,7 +237,7 @@ class Deliveries(Protocol):
     async def completed(
         self, device_ids: Sequence[int], *, after: tuple[datetime, UUID], limit: int
     ) -> Sequence[Completion]:
-        """Which requests of these devices have ended and are not yet acknowledged, in order of completion, from `after` on."""
+        """Which requests of these devices ended after `after` and are not yet acknowledged, in order of completion."""
         ...
 
     async def unacknowledged(self, request_ids: Sequence[UUID], device_id: int) -> Collection[UUID]:

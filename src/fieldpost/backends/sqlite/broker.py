@@ -14,13 +14,21 @@ from sqlalchemy import Connection
 
 from fieldpost.backends.sqlite.database import Database
 from fieldpost.backends.sqlite.queue import Item, Queue
-from fieldpost.errors import BackendTimeoutError, BackendUnavailableError, QueueFullError, UnavailableError
+from fieldpost.errors import (
+    BackendTimeoutError,
+    BackendUnavailableError,
+    OverloadedError,
+    QueueFullError,
+    UnavailableError,
+)
 from fieldpost.ports.broker import Consumer, Delivery
 
 T = TypeVar("T")
 
 #: A publish that is not on disk by then has an unknown outcome.
 CONFIRM_SECONDS = 10.0
+#: Bytes of messages that may wait for the disk, or be on their way to it.
+MAX_WAITING_BYTES = 64 * 2**20
 #: Bytes of messages handed out in one `receive`, but always one message.
 MAX_RECEIVE_BYTES = 16 * 2**20
 
@@ -41,11 +49,12 @@ def create_tables(connection: Connection) -> None:
 class _Publish:
     """Bodies that wait for their group commit, and who waits for it."""
 
-    __slots__ = ("confirmed", "items", "queue")
+    __slots__ = ("confirmed", "items", "queue", "size_bytes")
 
     def __init__(self, queue: Queue, items: list[Item], confirmed: "asyncio.Future[None]") -> None:
         self.queue = queue
         self.items = items
+        self.size_bytes = sum(len(body) for _, body in items)
         self.confirmed = confirmed
 
 
@@ -77,6 +86,7 @@ class SqliteBroker:
         self._last_id = 0
         self._publishes: deque[_Publish] = deque()
         self._acks: deque[tuple[str, int]] = deque()
+        self._waiting_bytes = 0
         self._is_flush_coming = False
         #: Publishers that wait, and until when, oldest first.
         self._unconfirmed: deque[tuple[float, asyncio.Future[None]]] = deque()
@@ -101,6 +111,8 @@ class SqliteBroker:
         target = self._known(queue)
         if target.depth + len(bodies) > target.max_messages:
             raise QueueFullError(f"{queue} holds {target.depth} messages", queue=queue)
+        if self._waiting_bytes >= MAX_WAITING_BYTES:
+            raise OverloadedError("too many bytes wait for the disk")
         items: list[Item] = []
         for body in bodies:
             self._last_id += 1
@@ -139,6 +151,7 @@ class SqliteBroker:
 
     def _hand_in(self, publish: _Publish) -> None:
         self._publishes.append(publish)
+        self._waiting_bytes += publish.size_bytes
         try:
             self._flush_soon()
         except UnavailableError:
@@ -148,6 +161,7 @@ class SqliteBroker:
                 # The writer was just collecting and has it: it will be confirmed.
                 return
             publish.queue.depth -= len(publish.items)
+            self._waiting_bytes -= publish.size_bytes
             raise
 
     def _flush_soon(self) -> None:
@@ -171,6 +185,7 @@ class SqliteBroker:
             # They stay acknowledged in memory; their rows go with a later group.
             self._acks.extend(flush.acks)
         for publish in flush.publishes:
+            self._waiting_bytes -= publish.size_bytes
             if error is None:
                 publish.queue.confirm(publish.items)
             else:

@@ -54,7 +54,8 @@ def lock_directory(directory: Path) -> Iterator[None]:
         ConfigError: it cannot be made or written.
     """
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        # What devices ask and are answered is nobody else's business on this machine.
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigError(f"the data directory {directory} cannot be used: {error.strerror}") from error
