@@ -1,6 +1,7 @@
 """Roles fail alone, and come back alone."""
 
 import asyncio
+import itertools
 
 from fieldpost.observability import Metrics
 from fieldpost.supervisor import _keep_running
@@ -30,7 +31,7 @@ async def test_a_role_that_fails_is_started_again_after_pauses_that_grow(clock: 
     keeping.cancel()
     await asyncio.gather(keeping, return_exceptions=True)
 
-    pauses = [round(later - earlier, 1) for earlier, later in zip(starts, starts[1:], strict=False)]
+    pauses = [round(later - earlier, 1) for earlier, later in itertools.pairwise(starts)]
     assert sorted(pauses) == pauses
     assert pauses[0] >= 0.2
     assert pauses[-1] >= 0.8
