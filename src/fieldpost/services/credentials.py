@@ -21,6 +21,8 @@ from fieldpost.settings import Settings
 _DEVICE_KEY = re.compile(r"fp_([1-9][0-9]{0,18})_([A-Za-z0-9_-]{16,128})", re.ASCII)
 _OPERATOR_KEY = re.compile(r"fpa_([a-z0-9-]{1,64})_([A-Za-z0-9_-]{16,128})", re.ASCII)
 _PAGE = 5000
+#: How often calls that last are held against the snapshot.
+_REVOKED_SECONDS = 1.0
 #: Compared against when there is no such device, so that its absence does not show in the time taken.
 _NOBODY = bytes(32)
 
@@ -45,6 +47,16 @@ class Credentials:
     def of(self, device_id: int) -> Credential | None:
         """The device's credential, or None when there is no such device."""
         return self._devices.get(device_id)
+
+    def is_current(self, device: Credential) -> bool:
+        """Whether what was checked at a door still holds: the device is there, enabled, and its key the same."""
+        current = self._devices.get(device.device_id)
+        return current is not None and not current.disabled and current.key_hash == device.key_hash
+
+    async def until_revoked(self, device: Credential) -> None:
+        """Returns within a second after the key stopped holding; for calls that last. Cancel: safe."""
+        while self.is_current(device):
+            await self._clock.sleep(_REVOKED_SECONDS)
 
     def authenticate(self, authorization: str | None) -> Credential:
         """The device that sent this `Authorization` header.

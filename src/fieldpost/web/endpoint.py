@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from fieldpost.errors import FieldpostError, InvalidRequestError, MalformedRequestError
+from fieldpost.errors import FieldpostError, InvalidRequestError, MalformedRequestError, UnauthenticatedError
 from fieldpost.messages.devices import Credential
 from fieldpost.observability import get_logger
 from fieldpost.services.credentials import Credentials
@@ -76,22 +76,33 @@ class Endpoint:
         return operation.waits or (operation.waits_if_preferred and call.header(b"prefer") is not None)
 
     async def _answer_while_there(self, call: Call, receive: Receive, send: Send) -> None:
-        """Answers, unless the caller leaves first: then the work for it ends, and nothing counts as delivered."""
+        """Answers while the caller is there and its key holds; else the work ends, and nothing counts as delivered."""
         async with asyncio.TaskGroup() as tasks:
             gone = tasks.create_task(_until_gone(receive))
+            revoked = tasks.create_task(self._until_revoked(call))
             answering = tasks.create_task(self._answer(call, send, gone))
-            await asyncio.wait([gone, answering], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([gone, revoked, answering], return_when=asyncio.FIRST_COMPLETED)
             if call.is_sent:
                 # What follows the last byte (the acknowledgement) is not ended by a caller who leaves.
                 await asyncio.wait([answering])
-            gone.cancel()
-            answering.cancel()
+            is_refused = revoked.done() and not answering.done() and not call.is_begun
+            for task in (gone, revoked, answering):
+                task.cancel()
+        if is_refused:
+            await send_reply(send, self._failed(UnauthenticatedError("this key is no longer valid"), call.scope))
+
+    async def _until_revoked(self, call: Call) -> None:
+        if self._credentials is None or self._operation.caller is not Caller.DEVICE:
+            await asyncio.Event().wait()
+        else:
+            await self._credentials.until_revoked(call.device)
 
     async def _answer(self, call: Call, send: Send, gone: "asyncio.Task[None]") -> None:
         try:
             reply = await self._operation.handler(call)
         except Exception as error:  # noqa: BLE001 one table turns it into a reply
             reply = self._failed(error, call.scope)
+        call.is_begun = True
         try:
             await send_reply(send, reply)
         except TimeoutError:

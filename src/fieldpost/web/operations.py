@@ -24,13 +24,15 @@ class Caller(StrEnum):
 class Call:
     """One call of an operation: who calls, with what."""
 
-    __slots__ = ("_query", "body", "device", "is_sent", "scope")
+    __slots__ = ("_query", "body", "device", "is_begun", "is_sent", "scope")
 
     def __init__(self, scope: Mapping[str, Any], *, device: Credential | None, body: Any) -> None:
         self.scope = scope
         self._query: dict[str, str] | None = None
         self.device: Credential = device  # type: ignore[assignment]
         self.body = body
+        #: Whether anything of a reply was sent.
+        self.is_begun = False
         #: Whether the reply went out whole while the caller was there.
         self.is_sent = False
 

@@ -54,6 +54,8 @@ async def serve(application: Application, *, host: str, port: int, on_listening:
                 await asyncio.shield(serving)
             finally:
                 server.should_exit = True
+                # Leaving now would cut replies under way: uvicorn ends by itself, after its grace at the latest.
+                await asyncio.wait([serving])
 
 
 class _Server(uvicorn.Server):

@@ -195,15 +195,19 @@ class Conversation:
         await self._say_hello(page)
 
     async def _say_hello(self, page: Page) -> None:
-        await self._say(
-            frames.Hello(
+        def word() -> bytes:
+            # What was acknowledged while the frame waited is left out.
+            there = [answer.body for answer in page.answers if self._feed.window.is_on_its_way(answer.request_id)]
+            hello = frames.Hello(
                 device_id=self._device.device_id,
                 session=secrets.token_hex(8),
-                responses=tuple(msgspec.Raw(answer.body) for answer in page.answers),
+                responses=tuple(msgspec.Raw(body) for body in there),
                 next=None if page.last is None else write_cursor(*page.last),
                 heartbeat_seconds=self._settings.ping_seconds,
             )
-        )
+            return _encode(hello)
+
+        await self._outbox.put_to_word(word, size_bytes=sum(len(answer.body) for answer in page.answers))
 
     async def _say(self, frame: frames.ServerFrame) -> None:
         await self._outbox.put_in_turn(_encode(frame))
@@ -216,7 +220,7 @@ class Conversation:
                 await self._send(ping)
             elif item.answer_to is None or self._feed.window.is_on_its_way(item.answer_to):
                 # Else it was acknowledged meanwhile, over another connection perhaps, and must not come again.
-                await self._send(item.payload)
+                await self._send(item.payload if item.word is None else item.word())
 
     async def _send(self, payload: bytes) -> None:
         try:

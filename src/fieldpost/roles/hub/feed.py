@@ -5,7 +5,7 @@ that words an answer.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
@@ -80,6 +80,8 @@ class Feed:
         self.voice = voice
         #: Whether it is time to ask the ledger although less than half the window is free.
         self._is_overdue = False
+        #: Whether the last page ended although there was more.
+        self._is_page_open = False
 
     def hint(self, request_id: UUID) -> None:
         """This answer is in the ledger; it is sent unless it was before. Never waits."""
@@ -88,9 +90,16 @@ class Feed:
 
     def settle(self, request_ids: Sequence[UUID]) -> None:
         """The device has these answers; what waited for their places follows."""
-        self.window.settle(request_ids)
+        self._settled(request_ids)
         if self.window.is_behind:
             self._listener.put(Acknowledged(device_id=self._device_id, request_ids=()))
+
+    def _settled(self, request_ids: Collection[UUID]) -> None:
+        self.window.settle(request_ids)
+        if self._is_page_open and request_ids:
+            # What the device has not asked for follows its acknowledgements.
+            self._is_page_open = False
+            self.window.is_behind = True
 
     def wake(self) -> None:
         """Whatever this session waits for, it looks again."""
@@ -108,6 +117,7 @@ class Feed:
                 elif not self.window.knows(answer.request_id):
                     # No room: the rest follows the acknowledgements by itself.
                     return Page(answers=admitted, last=None)
+        self._is_page_open = found.is_more
         last = found.answers[-1] if found.is_more else None
         return Page(answers=admitted, last=None if last is None else (last.completed_at, last.request_id))
 
@@ -151,7 +161,7 @@ class Feed:
                 if payload is not None and self.outbox.has_room:
                     self.outbox.put(payload)
             case Acknowledged():
-                self.window.settle(event.request_ids)
+                self._settled(event.request_ids)
             case StateChanged(status=status) if status.is_final:
                 self.window.is_behind = True
 

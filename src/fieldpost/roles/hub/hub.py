@@ -142,8 +142,7 @@ class Hub:
 
     def _end_revoked(self) -> None:
         for session in self._sessions:
-            current = self._credentials.of(session.device_id)
-            if current is None or current.disabled or current.key_hash != session.device.key_hash:
+            if not self._credentials.is_current(session.device):
                 session.end(CLOSE_REVOKED, "the key is no longer valid")
 
     async def _sweep(self) -> None:

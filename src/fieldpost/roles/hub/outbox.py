@@ -2,16 +2,22 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from uuid import UUID
 
 import msgspec
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
-    """One frame or event; `answer_to` when it carries a final answer, so that it can be left out once acknowledged."""
+    """One frame or event; `answer_to` when it carries a final answer, so that it can be left out once acknowledged.
 
-    payload: bytes
+    `word` makes the payload when it is sent, for a frame whose content may change until then.
+    """
+
+    payload: bytes = b""
     answer_to: UUID | None = None
+    word: Callable[[], bytes] | None = None
+    size_bytes: int
 
 
 class Outbox:
@@ -33,8 +39,16 @@ class Outbox:
 
     def put(self, payload: bytes, *, answer_to: UUID | None = None) -> None:
         """Puts at the end, whether there is room or not."""
-        self._items.append(Item(payload=payload, answer_to=answer_to))
-        self._size_bytes += len(payload)
+        self._put(Item(payload=payload, answer_to=answer_to, size_bytes=len(payload)))
+
+    async def put_to_word(self, word: Callable[[], bytes], *, size_bytes: int) -> None:
+        """Waits for room, then puts what is worded when it is taken; it is expected to be of this size."""
+        await self.room()
+        self._put(Item(word=word, size_bytes=size_bytes))
+
+    def _put(self, item: Item) -> None:
+        self._items.append(item)
+        self._size_bytes += item.size_bytes
         self._idle.clear()
         self._filled.set()
 
@@ -62,7 +76,7 @@ class Outbox:
             self._idle.set()
             return None
         item = self._items.popleft()
-        self._size_bytes -= len(item.payload)
+        self._size_bytes -= item.size_bytes
         self._taken.set()
         return item
 

@@ -17,6 +17,7 @@ from fieldpost.errors import BackendUnavailableError
 from fieldpost.messages.events import ResponseReady, device_channel
 from fieldpost.messages.requests import Request
 from fieldpost.ports.ledger import Finish
+from fieldpost.roles.hub.feed import Page
 from fieldpost.roles.hub.limits import Limits
 from fieldpost.services.answers import Answers
 from fieldpost.settings import HubSettings
@@ -200,6 +201,41 @@ async def test_a_session_begins_although_the_ledger_is_away_and_catches_up_when_
 
     assert "responses" not in hello
     assert _as_text(ids) == peer.answered()
+
+
+async def test_what_a_device_does_not_page_for_follows_its_acknowledgements(tmp_path: Path) -> None:
+    settings = msgspec.structs.replace(NEVER, page=2, max_unacknowledged=10)
+    async with _doors(tmp_path, settings) as doors:
+        ids = await _finish(doors, 6)
+        async with connected(doors.url, doors.device_key) as peer:
+            hello = await peer.hear("Hello")
+            await peer.acknowledge(*peer.answered())
+            while len(peer.answered()) < len(ids):
+                await peer.hear("ResponseReady")
+
+    assert "next" in hello
+    assert _as_text(ids) == peer.answered()
+
+
+async def test_an_answer_acknowledged_while_its_page_waits_to_be_sent_is_left_out(tmp_path: Path) -> None:
+    async with _doors(tmp_path, NEVER) as doors:
+        ids = await _finish(doors, 2)
+        async with connected(doors.url, doors.device_key) as peer:
+            await peer.hear("Hello")
+            (session,) = doors.hub._sessions
+            page = session.feed.page
+            session.feed.window._on_their_way.clear()
+
+            async def page_and_settle(after: Any, *, limit: int) -> Page:
+                found = await page(None, limit=limit)
+                session.feed.settle([ids[0]])
+                return found
+
+            session.feed.page = page_and_settle  # type: ignore[method-assign]
+            await peer.say("Hello", after="A" * 32)
+            again = await peer.hear("Hello")
+
+    assert [str(ids[1])] == [response["request_id"] for response in again["responses"]]
 
 
 # Server-sent events
