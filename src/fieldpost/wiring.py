@@ -78,6 +78,8 @@ async def _models(settings: Settings, library: Library, stack: AsyncExitStack) -
         if name == _LIBRARY:
             raise ConfigError(f"model.name: {_LIBRARY!r} is the library's; choose another name for the model")
         models[name] = await _model(name, settings, library, stack)
+    elif settings.model.name not in ("", _LIBRARY):
+        raise ConfigError(f"model.name is {settings.model.name!r}, but model.url does not say where that model is")
     return models
 
 

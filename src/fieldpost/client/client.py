@@ -18,7 +18,7 @@ from fieldpost.client.retrying import Retrying
 from fieldpost.client.standing import Standing
 from fieldpost.client.stream import Stream
 from fieldpost.clock import Clock, SystemClock
-from fieldpost.errors import CorruptDataError, NoAnswerYetError, UnavailableError
+from fieldpost.errors import CorruptDataError, FieldpostError, NoAnswerYetError, UnavailableError
 from fieldpost.messages.requests import RequestState
 from fieldpost.messages.responses import Response
 
@@ -143,7 +143,7 @@ class AsyncClient:
             raise NoAnswerYetError(f"request {request_id}", request_id=request_id) from None
         except UnavailableError as error:
             raise NoAnswerYetError(f"request {request_id}; the last try: {error}", request_id=request_id) from error
-        with contextlib.suppress(UnavailableError):
+        with contextlib.suppress(FieldpostError):
             await self._acknowledge(request_id, give_up_seconds=ACKNOWLEDGE_SECONDS)
         return response
 

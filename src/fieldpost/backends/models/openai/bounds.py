@@ -8,6 +8,7 @@ import httpx2
 MAX_EVENT_BYTES = 2 * 2**20
 
 _ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
+_LONGEST_END_BYTES = max(map(len, _ENDS)) - 1
 
 
 class UnboundedReplyError(Exception):
@@ -30,9 +31,13 @@ class _Bounded(httpx2.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         size_bytes = 0
+        tail = b""
         async for part in self._stream:
-            end = max(part.rfind(mark) for mark in _ENDS)
-            size_bytes = size_bytes + len(part) if end < 0 else len(part) - end
+            # An event's end may be cut in two: the last bytes are looked at again.
+            seen = tail + part
+            end = max(seen.rfind(mark) for mark in _ENDS)
+            size_bytes = size_bytes + len(part) if end < 0 else len(seen) - end
+            tail = seen[-_LONGEST_END_BYTES:]
             if size_bytes > MAX_EVENT_BYTES:
                 raise UnboundedReplyError(f"an event of more than {MAX_EVENT_BYTES} bytes")
             yield part
