@@ -1,7 +1,6 @@
 """Set-up: `fieldpost up` makes what it needs, says where it is, refuses what cannot be, drains, and comes back."""
 
 import contextlib
-import json
 import os
 import re
 import signal
@@ -332,18 +331,3 @@ def test_devices_keys_and_requests_are_there_after_a_restart(data: Path) -> None
     assert "Truck 17" == shown.json()["name"]
     assert before == after
     assert operator_key == server.operator_key
-
-
-def test_a_signal_lets_replies_under_way_end(data: Path) -> None:
-    with running_server(data, settings=ECHO) as server:
-        _, key = server.add_device()
-        with server.device(key) as device:
-            question = "x" * 900_000
-            for _ in range(8):
-                device.post("/v1/requests", json={"input": {"prompt": question}})
-            eventually_now(lambda: len(device.get("/v1/requests?status=succeeded").json()["requests"]) == 8)
-            # More than the kernel holds: some of it is still to be sent when the signal comes.
-            with device.stream("GET", "/v1/requests") as reply:
-                os.kill(server.pid, signal.SIGTERM)
-                whole = json.loads(reply.read())
-            assert 8 == len(whole["requests"])

@@ -12,7 +12,7 @@ from fieldpost.backends.sqlite.opening import Embedded
 from fieldpost.messages.identity import body_hash
 from fieldpost.messages.requests import Channel, Priority, Request, RequestState
 from fieldpost.messages.responses import Job, Response
-from fieldpost.ports.ledger import AnswerPage, Claim, Finish, Ledger, RecordOutcome, Retry
+from fieldpost.ports.ledger import AnswerPage, Claim, Finish, Ledger, RecordOutcome, RequestPage, Retry
 from fieldpost.services.endings import EXPIRED, too_many_deaths
 from tests.support.messages import a_request, a_response, at
 
@@ -42,6 +42,18 @@ async def _answered(ledger: Ledger, *requests: Request, seconds: float = 10) -> 
     await _record(ledger, *requests)
     for claim in await _claim(ledger, *requests):
         await _finish(ledger, claim.request, claim.attempt, seconds=seconds)
+
+
+async def _list(
+    ledger: Ledger,
+    device_id: int | None = 1,
+    *,
+    state: RequestState | None = None,
+    before: tuple[datetime, UUID] | None = None,
+    limit: int = 10,
+    limit_bytes: int = 2**20,
+) -> RequestPage:
+    return await ledger.records.page(device_id, state=state, before=before, limit=limit, limit_bytes=limit_bytes)
 
 
 async def _page(
@@ -121,7 +133,7 @@ async def test_the_same_id_twice_in_one_batch_is_recorded_once(ledger: Ledger) -
     outcomes = await ledger.records.record([request, request], dispatched=(), now=at(0))
 
     assert {request.id: RecordOutcome.NEW} == outcomes
-    assert 1 == len(await ledger.records.page(1, state=None, before=None, limit=10))
+    assert 1 == len((await _list(ledger)).entries)
 
 
 async def test_the_same_id_with_another_body_becomes_a_dead_letter_and_the_first_stands(ledger: Ledger) -> None:
@@ -132,7 +144,7 @@ async def test_the_same_id_with_another_body_becomes_a_dead_letter_and_the_first
     outcomes = await ledger.records.record([second], dispatched=(), now=at(1))
 
     (letter,) = await ledger.records.dead_letters(before=None, limit=10)
-    ((_, kept, _),) = await ledger.records.page(1, state=None, before=None, limit=10)
+    ((_, kept, _),) = (await _list(ledger)).entries
     assert {first.id: RecordOutcome.CONFLICT} == outcomes
     assert (first.id, 1) == (letter.request_id, letter.device_id)
     assert "second" in letter.body
@@ -171,11 +183,14 @@ async def test_pages_go_back_in_time_without_gap_or_repetition(ledger: Ledger) -
     requests = [a_request(accepted_at=at(number // 2)) for number in range(7)]
     await _record(ledger, *requests, a_request(device_id=2))
 
-    seen = []
+    seen: list[UUID] = []
     before = None
-    while page := await ledger.records.page(1, state=None, before=before, limit=3):
-        seen += [status.id for _, _, status in page]
-        before = (page[-1][2].accepted_at, page[-1][2].id)
+    is_more = True
+    while is_more:
+        page = await _list(ledger, before=before, limit=3)
+        seen += [status.id for _, _, status in page.entries]
+        before = (page.entries[-1][2].accepted_at, page.entries[-1][2].id)
+        is_more = page.is_more
 
     newest_first = sorted(requests, key=lambda request: (request.accepted_at, request.id.bytes), reverse=True)
     assert [request.id for request in newest_first] == seen
@@ -186,9 +201,22 @@ async def test_pages_can_be_of_one_state_and_of_all_devices(ledger: Ledger) -> N
     await _record(ledger, waiting)
     await _answered(ledger, answered)
 
-    page = await ledger.records.page(None, state=RequestState.SUCCEEDED, before=None, limit=10)
+    page = await _list(ledger, None, state=RequestState.SUCCEEDED)
 
-    assert [(2, answered.id)] == [(device_id, status.id) for device_id, _, status in page]
+    assert [(2, answered.id)] == [(device_id, status.id) for device_id, _, status in page.entries]
+
+
+async def test_a_page_of_requests_is_bounded_in_bytes_and_never_empty_while_there_are_some(ledger: Ledger) -> None:
+    requests = [a_request(prompt="x" * 1000, accepted_at=at(number)) for number in range(3)]
+    await _record(ledger, *requests)
+
+    one = await _list(ledger, limit_bytes=1)
+    two = await _list(ledger, limit_bytes=2900)
+    nobody = await _list(ledger, 7)
+
+    assert ([requests[2].id], True) == ([status.id for _, _, status in one.entries], one.is_more)
+    assert (2, True) == (len(two.entries), two.is_more)
+    assert ([], False) == (list(nobody.entries), nobody.is_more)
 
 
 async def test_states_tell_only_of_what_is_there(ledger: Ledger) -> None:

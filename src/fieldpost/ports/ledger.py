@@ -97,6 +97,16 @@ class AnswerPage(msgspec.Struct, frozen=True, kw_only=True):
     is_more: bool
 
 
+class RequestPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests that fit, and whether there are more after the last of them.
+
+    Shape of an entry: device id, request, status.
+    """
+
+    entries: Sequence[tuple[int, Request, RequestStatus]]
+    is_more: bool
+
+
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
     """That a request has ended, without its answer."""
 
@@ -137,8 +147,13 @@ class Records(Protocol):
         state: RequestState | None,
         before: tuple[datetime, UUID] | None,
         limit: int,
-    ) -> Sequence[tuple[int, Request, RequestStatus]]:
-        """Requests newest first, of one device or of all: device id, request, status; `before` is (accepted_at, id)."""
+        limit_bytes: int,
+    ) -> RequestPage:
+        """Requests newest first, of one device or of all; `before` is (accepted_at, id).
+
+        At most `limit` of them, and so many that requests and answers come to at most `limit_bytes`, but always one if
+        there is one.
+        """
         ...
 
     async def states(self, request_ids: Sequence[UUID]) -> Mapping[UUID, RequestState]:

@@ -16,13 +16,15 @@ from fieldpost.messages.events import FLEET_CHANNEL, Acknowledged, Event, Respon
 from fieldpost.messages.requests import RequestState, RequestStatus
 from fieldpost.messages.responses import StoredResponse
 from fieldpost.ports.backends import Backends
-from fieldpost.ports.ledger import AnswerPage
+from fieldpost.ports.ledger import AnswerPage, RequestPage
 from fieldpost.services.intake import Intake
 from fieldpost.services.mailbox import Mailbox
 from fieldpost.services.waiting import within
 
 #: Answers together stay below the 1 MiB that clients take by default, with room for what surrounds them.
 MAX_PAGE_BYTES = 768 * 1024
+#: Requests and answers of one page of a list come to no more.
+MAX_LIST_BYTES = 4 * 2**20
 #: How often a waiting call asks the ledger although nothing was heard.
 _RECHECK_SECONDS = 2.0
 
@@ -63,11 +65,10 @@ class Answers:
 
     async def page(
         self, device_id: int, *, state: RequestState | None, before: tuple[datetime, UUID] | None, limit: int
-    ) -> Sequence[RequestStatus]:
-        """The device's requests, newest first."""
+    ) -> RequestPage:
+        """The device's requests, newest first, as many as go into one reply."""
         records = self._backends.ledger_of(device_id).records
-        rows = await records.page(device_id, state=state, before=before, limit=limit)
-        return [status for _, _, status in rows]
+        return await records.page(device_id, state=state, before=before, limit=limit, limit_bytes=MAX_LIST_BYTES)
 
     async def cancel(self, device_id: int, request_id: UUID) -> RequestStatus | None:
         """Cancels a request; None when the ledger does not have it yet: then it is cancelled as it comes.

@@ -238,3 +238,28 @@ async def test_a_port_in_use_is_named(port: int) -> None:
 
     with pytest.raises(ConfigError, match=str(port)):
         await serve(application, host="127.0.0.1", port=port, on_listening=lambda _port: None)
+
+
+async def test_a_server_that_stops_lets_replies_under_way_end() -> None:
+    asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def answer_later(_call: Call) -> Reply:
+        asked.set()
+        await may_answer.wait()
+        return Reply(body=b'"whole"')
+
+    operation = Operation(method="GET", path="/later", summary="", handler=answer_later, caller=Caller.ANYONE)
+    application = build(routes_of([operation], None), metrics=Metrics(), ready=lambda: ())
+    listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    serving = asyncio.create_task(serve(application, host="127.0.0.1", port=0, on_listening=listening.set_result))
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{await listening}", timeout=30) as client:
+        asking = asyncio.create_task(client.get("/later"))
+        await asked.wait()
+        serving.cancel()
+        await asyncio.sleep(0)
+        may_answer.set()
+        reply = await asking
+    await asyncio.wait([serving], timeout=30)
+
+    assert reply.content == b'"whole"'
+    assert serving.cancelled()

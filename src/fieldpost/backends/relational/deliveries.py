@@ -90,7 +90,7 @@ def undelivered(
         query = _SIZES_AFTER
         parameters |= {"after_time": after[0], "after_id": after[1]}
     sizes = [(row.id, row.size_bytes) for row in connection.execute(query, parameters)]
-    ids = _fitting(sizes[:limit], limit_bytes)
+    ids = rows.fitting(sizes[:limit], limit_bytes)
     answers = [
         StoredResponse(
             request_id=row.id, device_id=row.device_id, completed_at=row.completed_at, body=bytes(row.response)
@@ -149,15 +149,3 @@ def acknowledge(connection: Connection, request_ids: Sequence[UUID], device_id: 
     if fresh:
         connection.execute(_ACKNOWLEDGE, {"ids": fresh, "now": now})
     return [row.id for row in mine]
-
-
-def _fitting(sizes: Sequence[tuple[UUID, int]], limit_bytes: int) -> list[UUID]:
-    """The first ones that fit together, and the very first in any case."""
-    ids: list[UUID] = []
-    total_bytes = 0
-    for request_id, size_bytes in sizes:
-        total_bytes += size_bytes
-        if ids and total_bytes > limit_bytes:
-            break
-        ids.append(request_id)
-    return ids

@@ -18,6 +18,7 @@ from fieldpost.ports.ledger import (
     Ledger,
     Reaped,
     RecordOutcome,
+    RequestPage,
     Retry,
 )
 
@@ -59,10 +60,18 @@ class RelationalRecords:
         return await self._executor.read(lambda connection: recording.status(connection, request_id, device_id))
 
     async def page(
-        self, device_id: int | None, *, state: RequestState | None, before: tuple[datetime, UUID] | None, limit: int
-    ) -> Sequence[tuple[int, Request, RequestStatus]]:
+        self,
+        device_id: int | None,
+        *,
+        state: RequestState | None,
+        before: tuple[datetime, UUID] | None,
+        limit: int,
+        limit_bytes: int,
+    ) -> RequestPage:
         """See the port."""
-        return await self._executor.read(lambda connection: recording.page(connection, device_id, state, before, limit))
+        return await self._executor.read(
+            lambda connection: recording.page(connection, device_id, state, before, limit, limit_bytes)
+        )
 
     async def states(self, request_ids: Sequence[UUID]) -> Mapping[UUID, RequestState]:
         """See the port."""

@@ -5,13 +5,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, tuple_, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, tuple_, update
 
 from fieldpost.backends.relational import rows
 from fieldpost.backends.relational.schema import CANCELLED, FIRST_FINAL, dead_letters, requests, tombstones
 from fieldpost.messages.requests import Request, RequestState, RequestStatus
 from fieldpost.messages.responses import Response
-from fieldpost.ports.ledger import DeadLetter, RecordOutcome
+from fieldpost.ports.ledger import DeadLetter, RecordOutcome, RequestPage
 
 _EXISTING = select(requests.c.id, requests.c.body_hash).where(requests.c.id.in_(rows.ids_parameter))
 _TOMBSTONES = select(tombstones.c.request_id, tombstones.c.device_id).where(
@@ -29,6 +29,11 @@ _STATUS_COLUMNS = (
     requests.c.completed_at,
     requests.c.acknowledged_at,
     requests.c.response,
+)
+_WHOLE = (
+    select(*_STATUS_COLUMNS, requests.c.envelope, requests.c.device_id)
+    .where(requests.c.id.in_(rows.ids_parameter))
+    .order_by(requests.c.accepted_at.desc(), requests.c.id.desc())
 )
 _ONE = select(*_STATUS_COLUMNS).where(requests.c.id == bindparam("id"), requests.c.device_id == bindparam("device_id"))
 
@@ -103,18 +108,24 @@ def page(
     state: RequestState | None,
     before: tuple[datetime, UUID] | None,
     limit: int,
-) -> Sequence[tuple[int, Request, RequestStatus]]:
+    limit_bytes: int,
+) -> RequestPage:
     """See `ports.ledger.Records.page`."""
-    query = select(*_STATUS_COLUMNS, requests.c.envelope, requests.c.device_id)
+    # Sizes first: a database need not read a large answer to know how large it is.
+    size_bytes = func.length(requests.c.envelope) + func.coalesce(func.length(requests.c.response), 0)
+    query = select(requests.c.id, size_bytes)
     if device_id is not None:
         query = query.where(requests.c.device_id == device_id)
     if state is not None:
         query = query.where(requests.c.state == rows.STATE_NUMBERS[state])
     if before is not None:
         query = query.where(tuple_(requests.c.accepted_at, requests.c.id) < tuple_(*before, types=_CURSOR_TYPES))
-    query = query.order_by(requests.c.accepted_at.desc(), requests.c.id.desc()).limit(limit)
-    found = connection.execute(query)
-    return [(row.device_id, rows.decode_request(row.envelope), rows.status_of(row)) for row in found]
+    query = query.order_by(requests.c.accepted_at.desc(), requests.c.id.desc()).limit(limit + 1)
+    sizes = [(row[0], row[1]) for row in connection.execute(query)]
+    ids = rows.fitting(sizes[:limit], limit_bytes)
+    found = connection.execute(_WHOLE, {"ids": ids}).all()
+    entries = [(row.device_id, rows.decode_request(row.envelope), rows.status_of(row)) for row in found]
+    return RequestPage(entries=entries, is_more=len(ids) < len(sizes))
 
 
 def states(connection: Connection, request_ids: Sequence[UUID]) -> Mapping[UUID, RequestState]:

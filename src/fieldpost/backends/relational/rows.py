@@ -1,7 +1,8 @@
 """Between rows and messages: numbers of states and priorities, encoded envelopes, and the executor both databases have."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
+from uuid import UUID
 
 import msgspec
 from sqlalchemy import BindParameter, ColumnElement, Connection, Insert, Table, bindparam, literal
@@ -98,3 +99,15 @@ def status_of(row: Any) -> RequestStatus:
         acknowledged_at=row.acknowledged_at,
         response=None if row.response is None else msgspec.Raw(row.response),
     )
+
+
+def fitting(sizes: Sequence[tuple[UUID, int]], limit_bytes: int) -> list[UUID]:
+    """The first ones that fit together, and the very first in any case."""
+    ids: list[UUID] = []
+    total_bytes = 0
+    for request_id, size_bytes in sizes:
+        total_bytes += size_bytes
+        if ids and total_bytes > limit_bytes:
+            break
+        ids.append(request_id)
+    return ids

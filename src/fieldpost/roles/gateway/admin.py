@@ -2,7 +2,9 @@
 
 import heapq
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -11,12 +13,16 @@ from fieldpost.messages.cursors import read_cursor, write_cursor
 from fieldpost.messages.devices import Device, DeviceChange, DeviceWithKey, NewDevice
 from fieldpost.messages.requests import Channel, Request, RequestStatus
 from fieldpost.ports.backends import Backends
-from fieldpost.ports.ledger import DeadLetter
+from fieldpost.ports.ledger import DeadLetter, RequestPage
+from fieldpost.services.answers import MAX_LIST_BYTES
 from fieldpost.services.queues import all_queues
 from fieldpost.services.registration import Registration
 from fieldpost.web.operations import AFTER_CURSOR, Call, Caller, Operation, Parameter, Reply
 
 encode = msgspec.json.Encoder().encode
+
+#: Device id, request, status.
+Entry = tuple[int, Request, RequestStatus]
 
 #: What the encoded response in a status is, said where the type cannot.
 RESPONSE = {"$ref": "#/components/schemas/Response"}
@@ -225,16 +231,12 @@ class AdminOperations:
         limit, after = _limit(call), call.query("after")
         before = None if after is None else read_cursor(after)
         pages = [
-            await ledger.records.page(None, state=None, before=before, limit=limit)
+            await ledger.records.page(None, state=None, before=before, limit=limit, limit_bytes=MAX_LIST_BYTES)
             for ledger in self._backends.ledgers.values()
         ]
-        newest = heapq.nlargest(
-            limit,
-            (row for page in pages for row in page),
-            key=lambda row: (row[2].accepted_at, row[2].id),
-        )
-        following = write_cursor(newest[-1][2].accepted_at, newest[-1][2].id) if len(newest) == limit else None
-        return Reply(body=encode(OverviewPage(requests=[_overview(*row) for row in newest], next=following)))
+        newest, is_more = _merged(pages, limit)
+        following = write_cursor(*_place(newest[-1])) if is_more else None
+        return Reply(body=encode(OverviewPage(requests=[_overview(*entry) for entry in newest], next=following)))
 
     async def _queues(self, _call: Call) -> Reply:
         names = all_queues(self._backends.shards.shards, self._backends.models)
@@ -250,6 +252,20 @@ class AdminOperations:
         letters = heapq.nlargest(limit, (letter for page in pages for letter in page), key=lambda letter: letter.id)
         following = letters[-1].id if len(letters) == limit else None
         return Reply(body=encode(DeadLetterPage(dead_letters=letters, next=following)))
+
+
+def _place(entry: Entry) -> tuple[datetime, UUID]:
+    """Where an entry stands in a list."""
+    return entry[2].accepted_at, entry[2].id
+
+
+def _merged(pages: Sequence[RequestPage], limit: int) -> tuple[list[Entry], bool]:
+    """The newest of all shards, and whether there are more: none from beyond where a page that was cut ends."""
+    entries = [entry for page in pages for entry in page.entries]
+    ends = [_place(page.entries[-1]) for page in pages if page.is_more]
+    known = [entry for entry in entries if not ends or _place(entry) >= max(ends)]
+    newest = heapq.nlargest(limit, known, key=_place)
+    return newest, bool(ends) or len(newest) < len(entries)
 
 
 def _limit(call: Call) -> int:

@@ -199,8 +199,9 @@ class RequestOperations:
             before=None if after is None else read_cursor(after),
             limit=limit,
         )
-        following = write_cursor(page[-1].accepted_at, page[-1].id) if len(page) == limit else None
-        return Reply(body=encode(StatusPage(requests=page, next=following)))
+        statuses = [status for _, _, status in page.entries]
+        following = write_cursor(statuses[-1].accepted_at, statuses[-1].id) if page.is_more else None
+        return Reply(body=encode(StatusPage(requests=statuses, next=following)))
 
     async def _get(self, call: Call) -> Reply:
         return Reply(body=encode(await self._answers.status(call.device.device_id, call.request_id())))
