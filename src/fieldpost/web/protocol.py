@@ -1,15 +1,18 @@
-"""Uvicorn's HTTP protocol with the bounds that it leaves out: of headers, of idle connections, and of who has left."""
+"""Uvicorn's protocols with the bounds that they leave out: of headers, of idle connections, and of who has left."""
 
 import asyncio
 from collections.abc import Sequence
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from fieldpost.messages.problems import problem
 
 #: Request line and headers together.
 _MAX_HEAD_BYTES = 65_536
+#: What is left to send over a WebSocket that has ended is given up after this time.
+_LAST_WORDS_SECONDS = 10.0
 
 
 class HeadTooLargeError(Exception):
@@ -79,3 +82,20 @@ class BoundedHttp(HttpToolsProtocol):
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
+
+
+class BoundedWebSocket(WebSocketsSansIOProtocol):
+    """Holds no answers for a peer that reads nothing: neither to its pings, nor after the end."""
+
+    def handle_ping(self) -> None:
+        """Answers when there is room. Source: RFC 6455, section 5.5.3: only the latest ping needs an answer."""
+        pongs = b"".join(self.conn.data_to_send())
+        if self.writable.is_set():
+            self.transport.write(pongs)
+
+    async def run_asgi(self) -> None:
+        """Serves the connection; closing it waits for a peer that takes what is left, but not for ever."""
+        try:
+            await super().run_asgi()
+        finally:
+            self.loop.call_later(_LAST_WORDS_SECONDS, self.transport.abort)

@@ -10,7 +10,7 @@ import uvicorn
 from fieldpost.errors import ConfigError
 from fieldpost.messages.requests import MAX_BODY_BYTES
 from fieldpost.web.application import Application
-from fieldpost.web.protocol import BoundedHttp
+from fieldpost.web.protocol import BoundedHttp, BoundedWebSocket
 
 _BACKLOG = 2048
 _KEEP_ALIVE_SECONDS = 65
@@ -30,7 +30,7 @@ async def serve(application: Application, *, host: str, port: int, on_listening:
             application,
             loop="none",
             http=BoundedHttp,
-            ws="websockets-sansio",
+            ws=BoundedWebSocket,
             ws_max_size=MAX_BODY_BYTES,
             ws_per_message_deflate=False,
             ws_ping_interval=20.0,

@@ -1,6 +1,7 @@
 """Sessions of a hub in the test's own process, with answers put into the ledger and on the bus by hand."""
 
 import asyncio
+import gc
 import json
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -21,6 +22,7 @@ from fieldpost.roles.hub.feed import Page
 from fieldpost.roles.hub.limits import Limits
 from fieldpost.services.answers import Answers
 from fieldpost.settings import HubSettings
+from fieldpost.web.protocol import BoundedWebSocket
 from tests.support.doors import Doors, open_doors
 from tests.support.messages import a_request, a_response
 from tests.support.sockets import connected
@@ -166,6 +168,25 @@ async def test_what_waits_for_a_slow_device_is_bounded(tmp_path: Path) -> None:
 
             assert len(session.feed.outbox._items) <= limits.outbox_frames + 1
             assert session.feed.outbox._size_bytes <= limits.outbox_bytes + 2**20
+
+
+async def test_pings_of_a_device_that_reads_nothing_are_not_all_answered(tmp_path: Path) -> None:
+    ping = b"\x89\xfd\0\0\0\0" + b"p" * 125
+    async with _doors(tmp_path, NEVER) as doors:
+        with socket.create_connection(("127.0.0.1", doors.port)) as raw:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            raw.sendall(_handshake(doors.device_key))
+            await eventually(lambda: len(doors.hub._sessions) == 1)
+            loop = asyncio.get_running_loop()
+            made = [found for found in gc.get_objects() if type(found) is BoundedWebSocket]
+            (protocol,) = (found for found in made if found.loop is loop)
+            # Some 26 MB of pings: far more than what both kernels hold of the answers.
+            await asyncio.to_thread(raw.sendall, ping * 200_000)
+            async with connected(doors.url, doors.device_key) as other:
+                await other.hear("Hello")
+
+            assert not protocol.writable.is_set()
+            assert protocol.transport.get_write_buffer_size() < 2**20
 
 
 async def test_a_flood_of_frames_waits_unread_while_those_in_hand_are_worked_on(tmp_path: Path) -> None:
