@@ -22,7 +22,7 @@ from fieldpost.roles.hub.feed import Page
 from fieldpost.roles.hub.limits import Limits
 from fieldpost.services.answers import Answers
 from fieldpost.settings import HubSettings
-from fieldpost.web.protocol import BoundedWebSocket
+from fieldpost.web.protocol import BoundedHttp, BoundedWebSocket
 from tests.support.doors import Doors, open_doors
 from tests.support.messages import a_request, a_response
 from tests.support.sockets import connected
@@ -187,6 +187,15 @@ async def test_pings_of_a_device_that_reads_nothing_are_not_all_answered(tmp_pat
 
             assert not protocol.writable.is_set()
             assert protocol.transport.get_write_buffer_size() < 2**20
+
+
+async def test_what_bounds_idle_http_connections_leaves_websockets_alone(tmp_path: Path) -> None:
+    async with _doors(tmp_path, NEVER) as doors, connected(doors.url, doors.device_key) as peer:
+        await peer.hear("Hello")
+        loop = asyncio.get_running_loop()
+        made = [found for found in gc.get_objects() if type(found) is BoundedHttp]
+
+        assert not [found for found in made if found.loop is loop and found.timeout_keep_alive_task is not None]
 
 
 async def test_a_flood_of_frames_waits_unread_while_those_in_hand_are_worked_on(tmp_path: Path) -> None:
