@@ -125,7 +125,9 @@ def _secret_file(path: Path, make: Callable[[], str]) -> str:
         aside.rename(path)
     secret = path.read_text(encoding="ascii").strip()
     if not secret:
-        raise ConfigError(f"{path} is empty; put it back from a backup (a new pepper.key makes every device's key invalid)")
+        raise ConfigError(
+            f"{path} is empty; put it back from a backup (a new pepper.key makes every device's key invalid)"
+        )
     return secret
 
 
