@@ -10,7 +10,6 @@ import random
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Protocol
 
 import msgspec
 
@@ -38,20 +37,6 @@ _MAX_PAUSE_SECONDS = 10.0
 _HEALTHY_SECONDS = 60.0
 
 log = get_logger()
-
-
-class Role(Protocol):
-    """One kind of process."""
-
-    name: str
-
-    async def run(self) -> None:
-        """Works until cancelled."""
-        ...
-
-    async def drain(self) -> None:
-        """Stops taking, finishes or hands back what is in hand."""
-        ...
 
 
 class House(msgspec.Struct, frozen=True, kw_only=True):

@@ -64,11 +64,6 @@ async def open_backends(settings: Settings, clock: Clock) -> AsyncIterator[Backe
         )
 
 
-def operator_key_file(settings: Settings) -> Path:
-    """Where the operator's key of an embedded Fieldpost lies."""
-    return Path(settings.data.directory) / "operator.key"
-
-
 async def _models(settings: Settings, library: Library, stack: AsyncExitStack) -> Mapping[str, Model]:
     from fieldpost.backends.models.library.model import LibraryModel
 
