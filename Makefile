@@ -59,3 +59,5 @@ lock: ## pin again: names, versions and hashes, no hosts (needs uv)
 		pyproject.toml scripts/build-requirements.txt -o requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 		pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		scripts/patroni-requirements.txt -o scripts/patroni.lock
