@@ -1,0 +1,239 @@
+"""Real engines for tests: one of each for the whole run, on their own ports and directories, gone at its end.
+
+The processes are children of an event loop of their own in a thread, because tests have a loop each.
+"""
+
+import asyncio
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fieldpost.clock import SystemClock
+from fieldpost.cluster.child import Child, Program
+from fieldpost.cluster.engines import postgresql, rabbitmq, redis
+from fieldpost.cluster.leftovers import end_leftovers
+from fieldpost.cluster.ports import free_ports
+from fieldpost.cluster.readiness import until_ready
+from fieldpost.cluster.users import unprivileged
+
+T = TypeVar("T")
+READY_SECONDS = 60.0
+
+
+class Engines:
+    """Children of one directory; every method may be called from any thread and waits."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.user = unprivileged()
+        self.clock = SystemClock()
+        self._mark = str(directory)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="engines", daemon=True)
+        self._thread.start()
+        self._children: list[Child] = []
+        #: Engines of parallel runs look for ports in places of their own.
+        self._first_port = 20_000 + os.getpid() % 100 * 100
+        self._taken: list[int] = []
+
+    def run(self, coroutine: Coroutine[Any, Any, T], *, seconds: float = 2 * READY_SECONDS) -> T:
+        """Runs a coroutine on the engines' loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(seconds)
+
+    def ports(self, count: int) -> list[int]:
+        """Ports that no other engine of this run has."""
+        ports = free_ports(count, taken=self._taken, start=self._first_port)
+        self._taken += ports
+        return ports
+
+    async def start(self, program: Program) -> Child:
+        """Starts a program."""
+        child = Child(program, log_path=self.directory / f"{program.name}.log", mark=self._mark)
+        await child.start()
+        self._children.append(child)
+        return child
+
+    def close(self) -> None:
+        """Kills everything: what they hold is thrown away."""
+        self.run(self._end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _end(self) -> None:
+        for child in self._children:
+            await child.kill()
+        await end_leftovers(self.directory, mark=self._mark, clock=self.clock)
+
+
+@contextmanager
+def engines() -> Iterator[Engines]:
+    """A place for engines, reachable for the unprivileged user that runs them."""
+    directory = Path(tempfile.mkdtemp(prefix="fieldpost-"))
+    directory.chmod(0o711)
+    place = Engines(directory)
+    try:
+        yield place
+    finally:
+        place.close()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+class RabbitMQ:
+    """A RabbitMQ of one node or more, whose nodes can be killed and started again."""
+
+    def __init__(self, place: Engines, *, nodes: int = 1) -> None:
+        self._place = place
+        ports = place.ports(3 * nodes + 1)
+        self._name_port = ports[0]
+        self.nodes = [
+            rabbitmq.Node(
+                number=number + 1,
+                ports=rabbitmq.Ports(
+                    amqp=ports[3 * number + 1], management=ports[3 * number + 2], distribution=ports[3 * number + 3]
+                ),
+            )
+            for number in range(nodes)
+        ]
+        self.children: dict[int, Child] = {}
+        place.run(self._start())
+
+    @property
+    def urls(self) -> Sequence[str]:
+        return [node.url for node in self.nodes]
+
+    def kill(self, number: int) -> None:
+        self._place.run(self.children[number].kill())
+
+    def send(self, number: int, signal_number: int) -> None:
+        self.children[number].send(signal_number)
+
+    def restart(self, number: int) -> None:
+        """Starts a killed node again and waits until it serves."""
+        self._place.run(self._restart(number))
+
+    async def _start(self) -> None:
+        place = self._place
+        await place.start(rabbitmq.name_server(place.directory, self._name_port, place.user))
+        for node in self.nodes:
+            self.children[node.number] = await place.start(self._program(node))
+        for node in self.nodes:
+            await self._until_ready(node)
+
+    async def _restart(self, number: int) -> None:
+        await self.children[number].start()
+        await self._until_ready(self.nodes[number - 1])
+
+    async def _until_ready(self, node: rabbitmq.Node) -> None:
+        await until_ready(
+            node.name,
+            lambda: node.is_ready(nodes=sum(child.is_running for child in self.children.values())),
+            clock=self._place.clock,
+            seconds=READY_SECONDS,
+            children=(self.children[node.number],),
+        )
+
+    def _program(self, node: rabbitmq.Node) -> Program:
+        place = self._place
+        return rabbitmq.server(place.directory, node, nodes=self.nodes, name_port=self._name_port, user=place.user)
+
+
+class Redis:
+    """A Redis Cluster of three masters, with replicas if wanted."""
+
+    def __init__(self, place: Engines, *, replicas: int = 0) -> None:
+        self._place = place
+        self._replicas = replicas
+        count = 3 * (1 + replicas)
+        ports = place.ports(2 * count)
+        self.nodes = [
+            redis.Node(number=number + 1, port=ports[2 * number], bus_port=ports[2 * number + 1])
+            for number in range(count)
+        ]
+        self.children: dict[int, Child] = {}
+        place.run(self._start())
+
+    @property
+    def url(self) -> str:
+        return "redis-cluster://" + ",".join(node.address for node in self.nodes)
+
+    def kill(self, number: int) -> None:
+        self._place.run(self.children[number].kill())
+
+    def send(self, number: int, signal_number: int) -> None:
+        self.children[number].send(signal_number)
+
+    def restart(self, number: int) -> None:
+        self._place.run(self._restart(number))
+
+    async def _start(self) -> None:
+        place = self._place
+        for node in self.nodes:
+            self.children[node.number] = await place.start(redis.server(place.directory, node, place.user))
+        for node in self.nodes:
+            await until_ready(
+                node.name,
+                node.answers,
+                clock=place.clock,
+                seconds=READY_SECONDS,
+                children=(self.children[node.number],),
+            )
+        await redis.join(self.nodes, replicas=self._replicas)
+        for node in self.nodes:
+            await until_ready(node.name, node.is_in_cluster, clock=place.clock, seconds=READY_SECONDS)
+
+    async def _restart(self, number: int) -> None:
+        node = self.nodes[number - 1]
+        await self.children[number].start()
+        await until_ready(node.name, node.is_in_cluster, clock=self._place.clock, seconds=READY_SECONDS)
+
+
+class PostgreSQL:
+    """One PostgreSQL server, with as many databases as tests want."""
+
+    def __init__(self, place: Engines) -> None:
+        self._place = place
+        self.server = _server(place.ports(1)[0])
+        self.child = place.run(self._start())
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def kill(self) -> None:
+        self._place.run(self.child.kill())
+
+    def send(self, signal_number: int) -> None:
+        self.child.send(signal_number)
+
+    def restart(self) -> None:
+        self._place.run(self._restart())
+
+    async def _start(self) -> Child:
+        place = self._place
+        program = await postgresql.make_server(place.directory, self.server, user=place.user, is_durable=False)
+        child = await place.start(program)
+        await self._until_ready(child)
+        return child
+
+    async def _restart(self) -> None:
+        await self.child.start()
+        await self._until_ready(self.child)
+
+    async def _until_ready(self, child: Child) -> None:
+        await until_ready(
+            self.server.name,
+            self.server.is_ready,
+            clock=self._place.clock,
+            seconds=READY_SECONDS,
+            children=(child,),
+        )
+
+
+def _server(port: int) -> postgresql.Server:
+    return postgresql.Server(name=f"postgresql-{port}", port=port)
