@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import engines
 from tests.support.clock import FakeClock
 from tests.support.server import Server, running_server
 
@@ -25,3 +26,28 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def data(tmp_path: Path) -> Path:
     """Where a test's own server keeps everything."""
     return tmp_path / "data"
+
+
+@pytest.fixture(scope="session")
+def engine_place() -> Iterator[engines.Engines]:
+    """Where this run's real engines live; gone at its end."""
+    with engines.engines() as place:
+        yield place
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(engine_place: engines.Engines) -> engines.RabbitMQ:
+    """One RabbitMQ node for all tests that leave it alive; those that harm it start their own."""
+    return engines.RabbitMQ(engine_place)
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(engine_place: engines.Engines) -> engines.Redis:
+    """One Redis Cluster of three masters for all tests that leave it alive."""
+    return engines.Redis(engine_place)
+
+
+@pytest.fixture(scope="session")
+def postgresql(engine_place: engines.Engines) -> engines.PostgreSQL:
+    """One PostgreSQL server for all tests that leave it alive; each makes databases of its own in it."""
+    return engines.PostgreSQL(engine_place)
