@@ -8,6 +8,9 @@ from typing import Any
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+#: Upper bounds of the classes of `fieldpost_answer_seconds`: from a passage looked up to a device's day without a model.
+_ANSWER_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600, 14_400, 86_400)
+
 
 def configure_logs(*, style: str, level: str) -> None:
     """Sends logs to standard error, one line per event; called once, at start."""
@@ -65,7 +68,11 @@ class Metrics:
         )
         self.sessions = Gauge("fieldpost_hub_sessions", "WebSocket and SSE sessions", registry=self.registry)
         self.answer_seconds = Histogram(
-            "fieldpost_answer_seconds", "From acceptance to final answer", registry=self.registry
+            "fieldpost_answer_seconds",
+            "From acceptance to final answer, by model and outcome",
+            ["model", "outcome"],
+            buckets=_ANSWER_SECONDS,
+            registry=self.registry,
         )
         self.role_restarts = Counter(
             "fieldpost_role_restarts_total",

@@ -1,5 +1,6 @@
 """A model of one's own behind `fieldpost up`: a real server that answers, stalls, breaks off and is overloaded."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -118,6 +119,36 @@ def test_a_model_that_only_fails_ends_the_request_with_its_reason(
     assert response["attempts"] == model.times_asked("fails for ever") == 3
     assert response["error"]["type"].endswith("model-unavailable")
     assert response["error"]["detail"] == "the model's server answered 500"
+
+
+def test_what_the_model_does_is_in_the_log_and_in_the_numbers(
+    model: OpenAIServer, device: httpx.Client, server: Server
+) -> None:
+    model.always("wrong key", Fail(status=401, body='{"error": {"message": "no such key"}}'))
+
+    failed = _ask(device, "wrong key")
+
+    lines = [json.loads(line) for line in server.log().splitlines() if '"attempt_failed"' in line]
+    # Three attempts for one reason are one line.
+    (told,) = [line for line in lines if line["request_id"] == failed["request_id"]]
+    assert ("local-7b", 1, "no such key") == (told["model"], told["attempt"], told["server_says"])
+    assert "the model's server does not accept the key (401)" in told["reason"]
+
+    def answered(outcome: str) -> float:
+        return _metric(server, f'fieldpost_answer_seconds_count{{model="local-7b",outcome="{outcome}"}}')
+
+    eventually_now(lambda: answered("failed") >= 1)
+    before = answered("succeeded")
+    _ask(device, "counted")
+    eventually_now(lambda: answered("succeeded") > before)
+    seconds = _metric(server, 'fieldpost_answer_seconds_sum{model="local-7b",outcome="succeeded"}')
+    assert 0 < seconds < 3600 * answered("succeeded")
+
+
+def _metric(server: Server, name: str) -> float:
+    """The sample's value; 0 when there is none."""
+    lines = httpx.get(f"{server.url}/metrics", timeout=30).text.splitlines()
+    return next((float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"{name} ")), 0.0)
 
 
 def test_a_refused_request_is_not_asked_twice(model: OpenAIServer, device: httpx.Client) -> None:

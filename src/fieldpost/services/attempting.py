@@ -8,21 +8,20 @@ from fieldpost.errors import ModelRefusedError, ModelUnavailableError
 from fieldpost.messages.events import ResponseChunk, StateChanged, device_channel
 from fieldpost.messages.requests import RequestState
 from fieldpost.messages.responses import AttemptResult, Output, Problem
-from fieldpost.observability import get_logger
 from fieldpost.policy.time_limit import attempt_seconds
 from fieldpost.ports.ledger import Claim
 from fieldpost.ports.models import Model, Question
 from fieldpost.ports.shared import Bus
 from fieldpost.services import endings
-
-log = get_logger()
+from fieldpost.services.failures import Failures
 
 
 class Attempting:
     """Makes attempts; knows nothing of queues or claims' renewal."""
 
-    def __init__(self, *, bus: Bus, clock: Clock, timeout_seconds: float) -> None:
+    def __init__(self, *, bus: Bus, clock: Clock, failures: Failures, timeout_seconds: float) -> None:
         self._bus = bus
+        self._failures = failures
         self._clock = clock
         self._timeout_seconds = timeout_seconds
 
@@ -39,17 +38,28 @@ class Attempting:
         try:
             async with asyncio.timeout(limit_seconds):
                 output = await model.answer(question, self._emitter(claim))
-        except TimeoutError:
-            return _result(claim, error=endings.TIMED_OUT, retryable=True)
+        except TimeoutError as error:
+            return self._failed(claim, endings.TIMED_OUT, error, retryable=True)
         except ModelUnavailableError as error:
-            problem = endings.model_unavailable(error.detail)
-            return _result(claim, error=problem, retryable=True, retry_after_seconds=error.retry_after_seconds)
+            problem, wait_seconds = endings.model_unavailable(error.detail), error.retry_after_seconds
+            return self._failed(claim, problem, error, retryable=True, retry_after_seconds=wait_seconds)
         except ModelRefusedError as error:
-            return _result(claim, error=endings.model_refused(error.detail))
-        except Exception as error:
-            log.exception("attempt_failed", request_id=str(request.id), model=request.model)
-            return _result(claim, error=endings.worker_error(type(error).__name__), retryable=True)
+            return self._failed(claim, endings.model_refused(error.detail), error)
+        except Exception as error:  # noqa: BLE001 it is logged with its traceback, and bounded
+            return self._failed(claim, endings.worker_error(type(error).__name__), error, retryable=True)
         return _result(claim, output=output)
+
+    def _failed(
+        self,
+        claim: Claim,
+        problem: Problem,
+        cause: Exception,
+        *,
+        retryable: bool = False,
+        retry_after_seconds: float | None = None,
+    ) -> AttemptResult:
+        self._failures.note(claim, problem, cause)
+        return _result(claim, error=problem, retryable=retryable, retry_after_seconds=retry_after_seconds)
 
     async def _publish_start(self, claim: Claim) -> None:
         event = StateChanged(

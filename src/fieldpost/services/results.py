@@ -2,6 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
 
 from fieldpost.clock import Clock
 from fieldpost.messages.events import Event, ResponseReady, device_channel
@@ -18,6 +21,17 @@ from fieldpost.services.queues import results_queue
 from fieldpost.settings import Settings
 
 
+class _Times(msgspec.Struct, frozen=True):
+    """Of a Response, what is measured; the rest of it is stepped over, not read."""
+
+    model: str
+    accepted_at: datetime
+    completed_at: datetime
+
+
+_decode_times = msgspec.json.Decoder(_Times).decode
+
+
 class Announcing:
     """Tells of final answers: hubs and waiting calls over the bus, folders through filing."""
 
@@ -31,7 +45,7 @@ class Announcing:
         """Hints only: what does not arrive is found in the ledger."""
         events: defaultdict[str, list[Event]] = defaultdict(list)
         for entry in finished:
-            self._metrics.finished.labels(entry.state.value).inc()
+            self._measure(entry)
             to_folder = entry.channel is Channel.FOLDER
             events[device_channel(entry.device_id)].append(
                 ResponseReady(
@@ -45,6 +59,13 @@ class Announcing:
                 self._filing.wake()
         for channel, channel_events in events.items():
             await self._bus.publish(channel, channel_events)
+
+    def _measure(self, entry: Finished) -> None:
+        self._metrics.finished.labels(entry.state.value).inc()
+        times = _decode_times(entry.body)
+        seconds = (times.completed_at - times.accepted_at).total_seconds()
+        # A clock that was set back meanwhile is no negative time.
+        self._metrics.answer_seconds.labels(times.model, entry.state.value).observe(max(seconds, 0.0))
 
 
 class Results:

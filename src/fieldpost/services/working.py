@@ -21,6 +21,7 @@ from fieldpost.ports.backends import Backends
 from fieldpost.ports.broker import Consumer, Delivery
 from fieldpost.ports.ledger import Claim
 from fieldpost.services.attempting import Attempting
+from fieldpost.services.failures import Failures
 from fieldpost.services.queues import PRIORITIES, results_queue, work_queue
 from fieldpost.settings import Settings
 
@@ -51,8 +52,12 @@ class Lane:
         self._model = model
         self._holder = holder
         self._metrics = metrics
+        self._failures = Failures(clock=clock, model=model)
         self._attempting = Attempting(
-            bus=backends.shared.bus, clock=clock, timeout_seconds=settings.worker.timeout_seconds
+            bus=backends.shared.bus,
+            clock=clock,
+            failures=self._failures,
+            timeout_seconds=settings.worker.timeout_seconds,
         )
         self._in_hand: dict[Attempt, tuple[Claim, asyncio.Task[None]]] = {}
         self._free = asyncio.Semaphore(settings.worker.concurrency)
@@ -70,6 +75,7 @@ class Lane:
             asyncio.TaskGroup() as tasks,
         ):
             tasks.create_task(self._renew())
+            tasks.create_task(self._failures.run())
             while True:
                 await self._free.acquire()
                 self._free.release()

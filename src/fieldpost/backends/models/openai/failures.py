@@ -8,7 +8,7 @@
 models loaded while requests wait; the attempts are few, and the failed request can be replayed |
 | no connection, a cut, silence, garbage, an error in the stream | unavailable | it passes |
 
-Devices read these words: what the server says of a key or an address is only logged.
+Devices read these words: what the server says of a key or an address is data of the error, and only logged.
 """
 
 import httpx2
@@ -17,7 +17,6 @@ import openai
 from fieldpost.backends.models.openai.bounds import UnboundedReplyError
 from fieldpost.backends.models.openai.retry_after import retry_after_seconds
 from fieldpost.errors import ModelError, ModelRefusedError, ModelUnavailableError
-from fieldpost.observability import get_logger
 
 #: Everything that the client lets out; ValueError and RecursionError are its decoder's.
 FAILURES = (
@@ -39,8 +38,6 @@ _MISCONFIGURED = {
     404: "the model's server knows no such model or address (404); the operator has to set model.name or model.url",
 }
 
-log = get_logger()
-
 
 def failure(error: Exception) -> ModelError:
     """The error of ours that says the same."""
@@ -56,8 +53,7 @@ def failure(error: Exception) -> ModelError:
             return ModelUnavailableError(f"the model's server broke off: {_cut(error.message)}")
         case UnboundedReplyError():
             return ModelUnavailableError(f"the model's server sent a reply without a bound: {error}")
-    log.warning("model_reply_unreadable", error=_cut(repr(error)))
-    return ModelUnavailableError("the model's server sent a reply that cannot be read")
+    return ModelUnavailableError("the model's server sent a reply that cannot be read", error=_cut(repr(error)))
 
 
 def _of_status(error: openai.APIStatusError) -> ModelError:
@@ -68,9 +64,8 @@ def _of_status(error: openai.APIStatusError) -> ModelError:
         headers = error.response.headers
         wait_seconds = retry_after_seconds(headers.get("Retry-After"), date=headers.get("Date"))
         return ModelUnavailableError(f"the model's server answered {status}", retry_after_seconds=wait_seconds)
-    log.error("model_misconfigured", status=status, server_says=words)
     other = f"the model's server answered {status}; the operator has to set model.url"
-    return ModelUnavailableError(_MISCONFIGURED.get(status, other))
+    return ModelUnavailableError(_MISCONFIGURED.get(status, other), server_says=words)
 
 
 def _words(error: openai.APIStatusError) -> str:
