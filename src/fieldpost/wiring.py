@@ -15,8 +15,9 @@ from fieldpost.policy.partition import ShardMap, ShardRange
 from fieldpost.ports.backends import Backends
 from fieldpost.ports.models import Library, Model
 from fieldpost.services.credentials import hash_secret
-from fieldpost.services.queues import declare_queues
+from fieldpost.services.queues import declare_queues, requests_queue
 from fieldpost.services.registration import new_secret
+from fieldpost.services.remembering import remember_queued
 from fieldpost.settings import Settings
 
 #: The shard that owns every device until there are more.
@@ -50,12 +51,16 @@ async def open_backends(settings: Settings, clock: Clock) -> AsyncIterator[Backe
         models = await _models(settings, library, stack)
         shards = ShardMap([ShardRange(shard=_ONLY_SHARD, first=1)])
         await declare_queues(embedded.broker, shards=shards.shards, models=models, settings=settings.queues)
+        shared = memory_shared(clock)
+        for shard in shards.shards:
+            # The process that accepted them remembered them; this one is asked about them too.
+            await remember_queued(embedded.broker.browse(requests_queue(shard)), shared.values)
         yield Backends(
             broker=embedded.broker,
             ledgers={_ONLY_SHARD: embedded.ledger},
             shards=shards,
             devices=embedded.devices,
-            shared=memory_shared(clock),
+            shared=shared,
             folders=LocalFolders(directory / "Cloud"),
             models=models,
             library=library,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fieldpost.backends.sqlite import broker as broker_module
+from fieldpost.backends.sqlite import browsing
 from fieldpost.backends.sqlite.broker import create_tables
 from fieldpost.backends.sqlite.database import Database
 from fieldpost.backends.sqlite.opening import open_database
@@ -142,3 +143,20 @@ async def test_many_publishers_and_a_consumer_lose_and_repeat_nothing(path: Path
 
         assert sorted(got) == list(range(2000))
         assert 0 == await engines.broker.depth("q")
+
+
+async def test_a_queue_is_looked_through_in_pages_latest_first_and_nothing_is_taken(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(browsing, "PAGE", 4)
+    monkeypatch.setattr(browsing, "PAGE_BYTES", 250)
+    async with open_database(path) as engines:
+        for queue in ("q", "other"):
+            await engines.broker.declare(queue, max_messages=100)
+            await engines.broker.publish(queue, [queue.encode() + b"%d" % number for number in range(5)])
+        await engines.broker.publish("q", [b"x" * 200, b"y" * 200, b"z" * 200])
+
+        pages = [page async for page in engines.broker.browse("q")]
+
+        assert 8 == await engines.broker.depth("q")
+    assert [[b"z" * 200, b"y" * 200], [b"x" * 200, b"q4", b"q3", b"q2"], [b"q1", b"q0"]] == pages

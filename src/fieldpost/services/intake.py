@@ -25,10 +25,9 @@ from fieldpost.messages.requests import Channel, Request, RequestBody
 from fieldpost.observability import Metrics
 from fieldpost.ports.backends import Backends
 from fieldpost.services.queues import requests_queue
+from fieldpost.services.remembering import Remembered, recall, remember
 from fieldpost.settings import Settings
 
-#: How long the doors remember what they accepted, for lookups that come before the ledger has it.
-REMEMBER_SECONDS = 3600.0
 #: Requests whose outcome is open, remembered so that their key is not taken for another one.
 _MAX_OPEN = 10_000
 
@@ -39,24 +38,10 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     """A request that is safe on disk; `duplicate` when this door already knew it."""
 
     request_id: UUID
-    duplicate: bool = False
-
-
-class Remembered(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """What shared state keeps of a request between `202` and the ledger."""
-
-    device_id: int
-    model: str
-    accepted_at: datetime
     body_hash: bytes
-
-
-def memory_key(request_id: UUID) -> str:
-    """Where shared state remembers a request."""
-    return f"request:{request_id}"
-
-
-_decode_remembered = msgspec.msgpack.Decoder(Remembered).decode
+    #: None of a duplicate.
+    accepted_at: datetime | None = None
+    duplicate: bool = False
 
 
 class Intake:
@@ -102,12 +87,12 @@ class Intake:
             raise DrainingError
         request = self._request(device, body, channel, idempotency_key, parameters or {}, file_name)
         if request.idempotency_key is not None and await self._is_known(request):
-            return Accepted(request_id=request.id, duplicate=True)
+            return Accepted(request_id=request.id, body_hash=request.body_hash, duplicate=True)
         await self._publish(request)
-        await self._remember(request)
+        await remember([request], self._backends.shared.values)
         self._open.pop(request.id, None)
         self._accepted[channel].inc()
-        return Accepted(request_id=request.id)
+        return Accepted(request_id=request.id, body_hash=request.body_hash, accepted_at=request.accepted_at)
 
     async def _publish(self, request: Request) -> None:
         """Has the broker confirm the request; while the outcome is open its key stands for this request alone."""
@@ -131,8 +116,7 @@ class Intake:
 
     async def recall(self, request_id: UUID, device_id: int) -> Remembered | None:
         """What is remembered of a request of this device that the ledger may not have yet."""
-        value = await self._backends.shared.values.get(memory_key(request_id))
-        remembered = _decode_remembered(value) if value is not None else None
+        remembered = await recall(request_id, self._backends.shared.values)
         return remembered if remembered is not None and remembered.device_id == device_id else None
 
     def _request(
@@ -176,17 +160,6 @@ class Intake:
         if known_hash is not None and known_hash != request.body_hash:
             raise IdempotencyConflictError("the first request under this key stands", request_id=str(request.id))
         return remembered is not None
-
-    async def _remember(self, request: Request) -> None:
-        remembered = Remembered(
-            device_id=request.device_id,
-            model=request.model,
-            accepted_at=request.accepted_at,
-            body_hash=request.body_hash,
-        )
-        await self._backends.shared.values.put(
-            [(memory_key(request.id), _encode(remembered))], ttl_seconds=REMEMBER_SECONDS
-        )
 
 
 def _one_key(inner: str | None, outer: str | None) -> str | None:

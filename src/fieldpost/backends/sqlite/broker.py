@@ -12,6 +12,8 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from fieldpost.backends.sqlite.browsing import pages
+from fieldpost.backends.sqlite.consumer import SqliteConsumer
 from fieldpost.backends.sqlite.database import Database
 from fieldpost.backends.sqlite.queue import Item, Queue
 from fieldpost.errors import (
@@ -21,7 +23,7 @@ from fieldpost.errors import (
     QueueFullError,
     UnavailableError,
 )
-from fieldpost.ports.broker import Consumer, Delivery
+from fieldpost.ports.broker import Consumer
 
 T = TypeVar("T")
 
@@ -29,8 +31,6 @@ T = TypeVar("T")
 CONFIRM_SECONDS = 10.0
 #: Bytes of messages that may wait for the disk, or be on their way to it.
 MAX_WAITING_BYTES = 64 * 2**20
-#: Bytes of messages handed out in one `receive`, but always one message.
-MAX_RECEIVE_BYTES = 16 * 2**20
 
 _CREATE = (
     "CREATE TABLE IF NOT EXISTS messages "
@@ -126,7 +126,7 @@ class SqliteBroker:
     @contextlib.asynccontextmanager
     async def consume(self, queues: Sequence[str], *, prefetch: int) -> AsyncIterator[Consumer]:
         """A consumer while the context lasts."""
-        consumer = _SqliteConsumer(self, [self._known(queue) for queue in queues], prefetch)
+        consumer = SqliteConsumer([self._known(queue) for queue in queues], prefetch=prefetch, delete=self.delete)
         try:
             yield consumer
         finally:
@@ -135,6 +135,10 @@ class SqliteBroker:
     async def depth(self, queue: str) -> int:
         """Messages that are not acknowledged."""
         return self._known(queue).depth
+
+    def browse(self, queue: str) -> AsyncIterator[Sequence[bytes]]:
+        """The bodies of everything in the queue, latest first, in pages; takes nothing, and misses what comes meanwhile."""
+        return pages(self._database, self._known(queue).name)
 
     def delete(self, queue: Queue, ids: Sequence[int]) -> None:
         """Forgets messages with the next group; when the database takes none now, with a later one."""
@@ -221,75 +225,6 @@ class SqliteBroker:
         if queue not in self._queues:
             raise BackendUnavailableError(f"queue {queue!r} is not declared")
         return self._queues[queue]
-
-
-class _SqliteConsumer:
-    """See `ports.broker.Consumer`."""
-
-    def __init__(self, broker: SqliteBroker, queues: Sequence[Queue], prefetch: int) -> None:
-        self._broker = broker
-        self._queues = {queue.name: queue for queue in queues}
-        self._prefetch = prefetch
-        self._in_hand: dict[int, tuple[Queue, bytes]] = {}
-        self._wake = asyncio.Event()
-        for queue in queues:
-            queue.wakes.add(self._wake)
-
-    async def receive(self, limit: int) -> Sequence[Delivery]:
-        """Waits for messages and for room."""
-        while True:
-            self._wake.clear()
-            room = min(limit, self._prefetch - len(self._in_hand))
-            if room > 0:
-                taken = self._take(room)
-                if taken:
-                    return taken
-                if await self._load():
-                    continue
-            await self._wake.wait()
-
-    async def ack(self, deliveries: Sequence[Delivery]) -> None:
-        """Forgets messages."""
-        ids: dict[str, list[int]] = {}
-        for delivery in deliveries:
-            if self._in_hand.pop(delivery.tag, None) is not None:
-                ids.setdefault(delivery.queue, []).append(delivery.tag)
-        for name, tags in ids.items():
-            self._broker.delete(self._queues[name], tags)
-        self._wake.set()
-
-    async def requeue(self, deliveries: Sequence[Delivery]) -> None:
-        """Puts messages back in front."""
-        for delivery in reversed(deliveries):
-            held = self._in_hand.pop(delivery.tag, None)
-            if held is not None:
-                held[0].put_back((delivery.tag, held[1]))
-        self._wake.set()
-
-    def close(self) -> None:
-        """Puts everything in hand back."""
-        for queue in self._queues.values():
-            queue.wakes.discard(self._wake)
-        for tag, (queue, body) in sorted(self._in_hand.items(), reverse=True):
-            queue.put_back((tag, body))
-        self._in_hand.clear()
-
-    def _take(self, room: int) -> Sequence[Delivery]:
-        taken: list[Delivery] = []
-        size_bytes = 0
-        for queue in self._queues.values():
-            while queue.ready and len(taken) < room and size_bytes < MAX_RECEIVE_BYTES:
-                message_id, body = queue.take()
-                size_bytes += len(body)
-                self._in_hand[message_id] = (queue, body)
-                taken.append(Delivery(tag=message_id, queue=queue.name, body=body))
-        return taken
-
-    async def _load(self) -> bool:
-        for queue in self._queues.values():
-            if queue.has_unread and await queue.load():
-                return True
-        return False
 
 
 def _drain(waiting: deque[T]) -> list[T]:

@@ -15,7 +15,6 @@ from fieldpost.backends.relational.upgrading import upgrade
 from fieldpost.backends.sqlite.broker import SqliteBroker, create_tables
 from fieldpost.backends.sqlite.database import Database
 from fieldpost.errors import ConfigError, DataDirectoryInUseError
-from fieldpost.ports.broker import Broker
 from fieldpost.ports.devices import DeviceDirectory
 from fieldpost.ports.ledger import Ledger
 
@@ -23,7 +22,7 @@ from fieldpost.ports.ledger import Ledger
 class Embedded(msgspec.Struct, frozen=True, kw_only=True):
     """What one SQLite database offers."""
 
-    broker: Broker
+    broker: SqliteBroker
     ledger: Ledger
     devices: DeviceDirectory
 
