@@ -1,31 +1,16 @@
-"""Runs roles in one process: wires them to backends and each other, restarts what fails, drains on SIGTERM.
+"""Runs all roles in one process: opens their backends, restarts what fails, drains on SIGTERM.
 
 A role that fails is started again alone, with back-off: a broken watcher never stops intake. Stopping goes in order:
 doors refuse, watchers stop taking, workers finish or hand back, then everything else ends.
 """
 
 import asyncio
-import os
-import random
 import signal
-import socket
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
-import msgspec
-
 from fieldpost.clock import Clock, SystemClock
+from fieldpost.house import House, assemble
 from fieldpost.observability import Metrics, get_logger
-from fieldpost.ports.backends import Backends
-from fieldpost.roles.gateway.gateway import Gateway
-from fieldpost.roles.hub.hub import Hub
-from fieldpost.roles.processor import Processor
-from fieldpost.roles.watcher import Watcher
-from fieldpost.roles.worker import Worker
-from fieldpost.services.answers import Answers
-from fieldpost.services.credentials import Credentials
-from fieldpost.services.intake import Intake
-from fieldpost.services.mailbox import Mailbox
-from fieldpost.services.registration import Registration
 from fieldpost.settings import Settings
 from fieldpost.web.application import build
 from fieldpost.web.server import serve
@@ -37,21 +22,6 @@ _MAX_PAUSE_SECONDS = 10.0
 _HEALTHY_SECONDS = 60.0
 
 log = get_logger()
-
-
-class House(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that runs in this process."""
-
-    gateway: Gateway
-    hub: Hub
-    watcher: Watcher
-    processor: Processor
-    worker: Worker
-    credentials: Credentials
-    mailbox: Mailbox
-    intake: Intake
-    answers: Answers
-    metrics: Metrics
 
 
 async def run(
@@ -79,7 +49,7 @@ async def run(
         loop.add_signal_handler(number, stopping.set)
     try:
         async with open_backends(settings, the_clock) as backends:
-            house = _build(settings, backends, the_clock)
+            house = assemble(settings, backends, the_clock)
             await _live(settings, the_clock, house, on_listening, stopping, without)
     except ExceptionGroup as group:
         raise _only_one(group) from None
@@ -96,6 +66,7 @@ async def _live(
     stopping: asyncio.Event,
     without: Collection[str],
 ) -> None:
+    keeping = Keeping(clock, house.metrics)
     await house.credentials.load()
     application = build(
         [*house.gateway.routes(), *house.hub.routes()],
@@ -115,11 +86,7 @@ async def _live(
         server = tasks.create_task(
             serve(application, host=settings.server.host, port=settings.server.port, on_listening=on_listening)
         )
-        running = [
-            tasks.create_task(_keep_running(name, role, clock, house.metrics), name=name)
-            for name, role in roles
-            if name not in without
-        ]
+        running = [tasks.create_task(keeping.run(name, role), name=name) for name, role in roles if name not in without]
         stopped = tasks.create_task(stopping.wait())
         await asyncio.wait([server, stopped], return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
@@ -142,68 +109,41 @@ async def _drain(house: House, drain_seconds: float) -> None:
     log.info("draining", seconds=drain_seconds)
     house.intake.drain()
     house.answers.drain()
+    draining: dict[str, asyncio.Task[None]] = {}
     # Workers bound themselves; this bounds whatever else hangs.
     try:
         async with asyncio.timeout(2 * drain_seconds), asyncio.TaskGroup() as tasks:
             for role in (house.watcher, house.hub, house.worker):
-                tasks.create_task(role.drain())
+                draining[role.name] = tasks.create_task(role.drain())
     except TimeoutError:
-        log.warning("drain_cut_short")
+        log.warning("drain_cut_short", roles=[name for name, task in draining.items() if task.cancelled()])
 
 
-async def _keep_running(name: str, role: Callable[[], Awaitable[None]], clock: Clock, metrics: Metrics) -> None:
-    pause_seconds = _FIRST_PAUSE_SECONDS
-    while True:
-        started = clock.monotonic()
-        try:
-            await role()
-        except Exception:
-            log.exception("role_failed", role=name, restart_seconds=pause_seconds)
-            metrics.role_restarts.labels(name).inc()
-        if clock.monotonic() - started > _HEALTHY_SECONDS:
-            pause_seconds = _FIRST_PAUSE_SECONDS
-        await clock.sleep(pause_seconds)
-        pause_seconds = min(2 * pause_seconds, _MAX_PAUSE_SECONDS)
+class Keeping:
+    """Runs roles without end, each started again alone when it fails; knows which of them fail."""
 
+    def __init__(self, clock: Clock, metrics: Metrics) -> None:
+        self._clock = clock
+        self._metrics = metrics
+        self._failed_at: dict[str, float] = {}
 
-def _build(settings: Settings, backends: Backends, clock: Clock) -> House:
-    # Ids and jitter: nothing that must not be guessed hangs on it.
-    source = random.Random()  # noqa: S311
-    metrics = Metrics()
-    instance = f"{socket.gethostname()}-{os.getpid()}"
-    mailbox = Mailbox(backends)
-    credentials = Credentials(settings=settings, backends=backends, clock=clock)
-    registration = Registration(backends=backends, clock=clock, credentials=credentials)
-    intake = Intake(settings=settings, backends=backends, clock=clock, source=source, metrics=metrics)
-    answers = Answers(backends=backends, clock=clock, intake=intake, mailbox=mailbox)
-    return House(
-        gateway=Gateway(
-            settings=settings,
-            backends=backends,
-            clock=clock,
-            credentials=credentials,
-            registration=registration,
-            intake=intake,
-            answers=answers,
-            mailbox=mailbox,
-        ),
-        hub=Hub(
-            settings=settings,
-            backends=backends,
-            clock=clock,
-            credentials=credentials,
-            intake=intake,
-            answers=answers,
-            mailbox=mailbox,
-            metrics=metrics,
-            source=source,
-        ),
-        watcher=Watcher(settings=settings, backends=backends, clock=clock, intake=intake, credentials=credentials),
-        processor=Processor(settings=settings, backends=backends, clock=clock, metrics=metrics, instance=instance),
-        worker=Worker(settings=settings, backends=backends, clock=clock, metrics=metrics, instance=instance),
-        credentials=credentials,
-        mailbox=mailbox,
-        intake=intake,
-        answers=answers,
-        metrics=metrics,
-    )
+    def failing(self) -> Sequence[str]:
+        """Roles that failed within the last minute, or wait to be started again."""
+        since = self._clock.monotonic() - _HEALTHY_SECONDS
+        return [f"role {name} keeps failing" for name, failed_at in self._failed_at.items() if failed_at >= since]
+
+    async def run(self, name: str, role: Callable[[], Awaitable[None]]) -> None:
+        """Runs a role until cancelled."""
+        pause_seconds = _FIRST_PAUSE_SECONDS
+        while True:
+            started = self._clock.monotonic()
+            try:
+                await role()
+            except Exception:
+                log.exception("role_failed", role=name, restart_seconds=pause_seconds)
+                self._metrics.role_restarts.labels(name).inc()
+                self._failed_at[name] = self._clock.monotonic()
+            if self._clock.monotonic() - started > _HEALTHY_SECONDS:
+                pause_seconds = _FIRST_PAUSE_SECONDS
+            await self._clock.sleep(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, _MAX_PAUSE_SECONDS)

@@ -11,17 +11,15 @@ import msgspec
 from starlette.routing import BaseRoute
 
 from fieldpost.clock import SystemClock
+from fieldpost.house import assemble
 from fieldpost.messages.devices import DeviceKind, NewDevice
 from fieldpost.observability import Metrics
 from fieldpost.ports.backends import Backends
-from fieldpost.roles.gateway.gateway import Gateway
 from fieldpost.roles.hub.hub import Hub
 from fieldpost.roles.hub.limits import Limits
 from fieldpost.services.answers import Answers
-from fieldpost.services.credentials import Credentials
 from fieldpost.services.intake import Intake
 from fieldpost.services.mailbox import Mailbox
-from fieldpost.services.registration import Registration
 from fieldpost.settings import HubSettings, ModelSettings, ServerSettings, Settings, load
 from fieldpost.web.application import build
 from fieldpost.web.server import serve
@@ -63,45 +61,19 @@ async def open_doors(
     directory: Path, *, hub_settings: HubSettings | None = None, limits: Limits | None = None
 ) -> AsyncIterator[Doors]:
     """A gateway and a hub with one device, listening on a free port."""
-    clock, metrics = SystemClock(), Metrics()
+    clock = SystemClock()
     settings = _settings(directory, hub_settings or HubSettings())
     async with open_backends(settings, clock) as backends, asyncio.TaskGroup() as tasks:
-        mailbox = Mailbox(backends)
-        credentials = Credentials(settings=settings, backends=backends, clock=clock)
-        registration = Registration(backends=backends, clock=clock, credentials=credentials)
-        intake = Intake(settings=settings, backends=backends, clock=clock, source=random.Random(1), metrics=metrics)
-        answers = Answers(backends=backends, clock=clock, intake=intake, mailbox=mailbox)
-        gateway = Gateway(
-            settings=settings,
-            backends=backends,
-            clock=clock,
-            credentials=credentials,
-            registration=registration,
-            intake=intake,
-            answers=answers,
-            mailbox=mailbox,
-        )
-        hub = Hub(
-            settings=settings,
-            backends=backends,
-            clock=clock,
-            credentials=credentials,
-            intake=intake,
-            answers=answers,
-            mailbox=mailbox,
-            metrics=metrics,
-            source=random.Random(1),
-            limits=limits,
-        )
-        made = await registration.add(NewDevice(kind=DeviceKind.TRUCK, name="Truck 17"))
-        running = [tasks.create_task(mailbox.run()), tasks.create_task(hub.run())]
-        async with open_port([*gateway.routes(), *hub.routes()], metrics=metrics) as port:
+        house = assemble(settings, backends, clock, source=random.Random(1), limits=limits)
+        made = await house.registration.add(NewDevice(kind=DeviceKind.TRUCK, name="Truck 17"))
+        running = [tasks.create_task(house.mailbox.run()), tasks.create_task(house.hub.run())]
+        async with open_port([*house.gateway.routes(), *house.hub.routes()], metrics=house.metrics) as port:
             yield Doors(
                 backends=backends,
-                answers=answers,
-                intake=intake,
-                mailbox=mailbox,
-                hub=hub,
+                answers=house.answers,
+                intake=house.intake,
+                mailbox=house.mailbox,
+                hub=house.hub,
                 port=port,
                 device_id=made.device.id,
                 device_key=made.key,
