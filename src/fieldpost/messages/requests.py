@@ -90,7 +90,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     priority: Priority
     input: Input
     accepted_at: datetime
-    #: SHA-256 over model, kind, input and parameters: tells whether a reused key means the same request.
+    #: SHA-256 over all that is asked for, and how: tells whether a reused key means the same request.
     #: Empty without a key.
     body_hash: bytes
     kind: str | None = None

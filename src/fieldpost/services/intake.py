@@ -147,7 +147,7 @@ class Intake:
             accepted_at=now,
             deadline_at=deadline_at,
             # Without a key no other request can have this id, so there is nothing to tell apart.
-            body_hash=b"" if key is None else body_hash(_encode((model, body.kind, body.input, parameters))),
+            body_hash=b"" if key is None else asked_hash(body, model=model, parameters=parameters),
             idempotency_key=key,
             cache=body.cache,
             parameters=parameters,
@@ -160,6 +160,12 @@ class Intake:
         if known_hash is not None and known_hash != request.body_hash:
             raise IdempotencyConflictError("the first request under this key stands", request_id=str(request.id))
         return remembered is not None
+
+
+def asked_hash(body: RequestBody, *, model: str, parameters: dict[str, Any]) -> bytes:
+    """What tells requests under one key apart: everything in a body but the key, the model by its name."""
+    asked = (model, body.kind, body.input, body.priority, body.deadline_seconds, body.cache, parameters)
+    return body_hash(_encode(asked))
 
 
 def _one_key(inner: str | None, outer: str | None) -> str | None:

@@ -17,7 +17,7 @@ from fieldpost.errors import (
     UnknownModelError,
 )
 from fieldpost.messages.identity import keyed_id
-from fieldpost.messages.requests import Channel, ChatMessage, Input, Request, RequestBody
+from fieldpost.messages.requests import Channel, ChatMessage, Input, Priority, Request, RequestBody
 from fieldpost.ports.backends import Backends
 from fieldpost.ports.broker import Broker
 from fieldpost.services.intake import Intake
@@ -78,6 +78,29 @@ async def test_the_same_key_for_another_request_is_refused(intake: Intake, backe
         await intake.accept(DEVICE, _body("two"), channel=Channel.HTTP, idempotency_key="k")
 
     assert 1 == await backends.broker.depth(QUEUE)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"priority": Priority.HIGH}, {"cache": False}, {"deadline_seconds": 60.0}, {"kind": "chat"}, {"model": "echo2"}],
+)
+async def test_the_same_key_with_another_wish_is_refused(
+    intake: Intake, backends: Backends, other: dict[str, Any]
+) -> None:
+    _with(intake, backends.broker, models={**backends.models, "echo2": backends.models["echo"]})
+    await intake.accept(DEVICE, _body(), channel=Channel.HTTP, idempotency_key="k")
+
+    with pytest.raises(IdempotencyConflictError):
+        await intake.accept(DEVICE, _body(**other), channel=Channel.HTTP, idempotency_key="k")
+
+
+async def test_the_same_key_and_deadline_is_the_same_request_later_too(intake: Intake, clock: FakeClock) -> None:
+    await intake.accept(DEVICE, _body(deadline_seconds=60.0), channel=Channel.HTTP, idempotency_key="k")
+    clock.advance(5)
+
+    again = await intake.accept(DEVICE, _body(deadline_seconds=60.0), channel=Channel.HTTP, idempotency_key="k")
+
+    assert again.duplicate
 
 
 async def test_of_two_requests_under_one_key_at_once_one_is_refused(intake: Intake) -> None:
@@ -153,8 +176,8 @@ class _SilentBroker:
         raise self._error
 
 
-def _with(intake: Intake, broker: Any) -> None:
-    intake._backends = msgspec.structs.replace(intake._backends, broker=broker)
+def _with(intake: Intake, broker: Any, **more: Any) -> None:
+    intake._backends = msgspec.structs.replace(intake._backends, broker=broker, **more)
 
 
 async def test_an_unknown_outcome_names_the_request_and_keeps_its_key(intake: Intake, backends: Backends) -> None:
