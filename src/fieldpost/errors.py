@@ -28,6 +28,7 @@
     │   └── StorageFullError
     ├── CorruptDataError
     ├── DataDirectoryInUseError
+    ├── PortInUseError
     ├── DropChangedError                   a file changed between two looks at it
     └── ModelError                         a model's attempt ended without an answer
         ├── ModelUnavailableError          retryable
@@ -169,6 +170,10 @@ class CorruptDataError(FieldpostError):
 
 class DataDirectoryInUseError(FieldpostError):
     """Another Fieldpost process is using this data directory."""
+
+
+class PortInUseError(FieldpostError):
+    """Another process already listens on this port."""
 
 
 class DropChangedError(FieldpostError):

@@ -6,6 +6,7 @@ doors refuse, watchers stop taking, workers finish or hand back, then everything
 
 import asyncio
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from fieldpost.clock import Clock, SystemClock
@@ -13,7 +14,7 @@ from fieldpost.house import House, assemble
 from fieldpost.observability import Metrics, get_logger
 from fieldpost.settings import Settings
 from fieldpost.web.application import build
-from fieldpost.web.server import serve
+from fieldpost.web.server import reserve, serve
 from fieldpost.wiring import open_backends
 
 #: Waits before a failed role starts again: 0.2, 0.4 … 10 s; back to the first after a minute without failure.
@@ -39,7 +40,8 @@ async def run(
         without: roles that are left out; what is meant for them waits.
 
     Raises:
-        ConfigError: the settings or the port cannot be used.
+        ConfigError: the settings cannot be used.
+        PortInUseError: another process has the port.
         DataDirectoryInUseError: another process holds the data directory.
     """
     the_clock = clock or SystemClock()
@@ -48,9 +50,11 @@ async def run(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     try:
-        async with open_backends(settings, the_clock) as backends:
-            house = assemble(settings, backends, the_clock)
-            await _live(settings, the_clock, house, on_listening, stopping, without)
+        # The port first: where it cannot be had, nothing is made, opened or taken.
+        with reserve(settings.server.host, settings.server.port) as listener:
+            async with open_backends(settings, the_clock) as backends:
+                house = assemble(settings, backends, the_clock)
+                await _live(settings, the_clock, house, listener, on_listening, stopping, without)
     except ExceptionGroup as group:
         raise _only_one(group) from None
     finally:
@@ -62,6 +66,7 @@ async def _live(
     settings: Settings,
     clock: Clock,
     house: House,
+    listener: socket.socket,
     on_listening: Callable[[int], None],
     stopping: asyncio.Event,
     without: Collection[str],
@@ -82,10 +87,7 @@ async def _live(
         ("worker", house.worker.run),
     )
     async with asyncio.TaskGroup() as tasks:
-        # Before the roles, so that they have taken nothing yet when the port cannot be had.
-        server = tasks.create_task(
-            serve(application, host=settings.server.host, port=settings.server.port, on_listening=on_listening)
-        )
+        server = tasks.create_task(serve(application, listener, on_listening=on_listening))
         running = [tasks.create_task(keeping.run(name, role), name=name) for name, role in roles if name not in without]
         stopped = tasks.create_task(stopping.wait())
         await asyncio.wait([server, stopped], return_when=asyncio.FIRST_COMPLETED)

@@ -22,7 +22,7 @@ from fieldpost.services.intake import Intake
 from fieldpost.services.mailbox import Mailbox
 from fieldpost.settings import HubSettings, ModelSettings, ServerSettings, Settings, load
 from fieldpost.web.application import build
-from fieldpost.web.server import serve
+from fieldpost.web.server import reserve, serve
 from fieldpost.wiring import open_backends
 
 
@@ -91,7 +91,7 @@ async def open_port(
     listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     application = build(routes, metrics=metrics or Metrics(), ready=lambda: not_ready)
     async with asyncio.TaskGroup() as tasks:
-        serving = tasks.create_task(serve(application, host="127.0.0.1", port=0, on_listening=listening.set_result))
+        serving = tasks.create_task(serve(application, reserve("127.0.0.1", 0), on_listening=listening.set_result))
         yield await asyncio.wait_for(listening, 30)
         serving.cancel()
 

@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import errno
 import socket
 from collections.abc import Callable, Iterator
 
 import uvicorn
 
-from fieldpost.errors import ConfigError
+from fieldpost.errors import ConfigError, PortInUseError
 from fieldpost.messages.requests import MAX_BODY_BYTES
 from fieldpost.web.application import Application
 from fieldpost.web.protocol import BoundedHttp, BoundedWebSocket
@@ -18,13 +19,12 @@ _KEEP_ALIVE_SECONDS = 65
 _GRACE_SECONDS = 3
 
 
-async def serve(application: Application, *, host: str, port: int, on_listening: Callable[[int], None]) -> None:
-    """Serves until cancelled, then lets replies under way end.
+async def serve(application: Application, listener: socket.socket, *, on_listening: Callable[[int], None]) -> None:
+    """Serves until cancelled, then lets replies under way end and closes the listener.
 
-    Raises:
-        ConfigError: host and port cannot be listened on.
+    Args:
+        listener: see `reserve`.
     """
-    listener = _listen(host, port)
     server = _Server(
         uvicorn.Config(
             application,
@@ -76,7 +76,13 @@ class _Server(uvicorn.Server):
         self._on_started()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def reserve(host: str, port: int) -> socket.socket:
+    """A socket that has the port, and that nobody can connect to before it is served; 0 takes a free one.
+
+    Raises:
+        PortInUseError: another process has it.
+        ConfigError: host and port cannot be listened on.
+    """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         with contextlib.ExitStack() as unless_bound:
@@ -85,6 +91,8 @@ def _listen(host: str, port: int) -> socket.socket:
             listener.bind((host, port))
             unless_bound.pop_all()
     except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUseError(f"{host}:{port}; choose another with --port, or stop that process") from error
         raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
     listener.setblocking(False)
     return listener

@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from fieldpost.errors import ConfigError, QueueFullError
+from fieldpost.errors import ConfigError, PortInUseError, QueueFullError
 from fieldpost.observability import Metrics
 from fieldpost.web.application import build
 from fieldpost.web.operations import Call, Caller, Handler, Operation, Reply
 from fieldpost.web.routing import routes_of
-from fieldpost.web.server import serve
+from fieldpost.web.server import reserve, serve
 from tests.support.doors import open_port
 from tests.support.waiting import eventually
 
@@ -233,11 +233,15 @@ def _waiting(path: str, handler: Handler) -> Operation:
     return Operation(method="GET", path=path, summary="", handler=handler, caller=Caller.ANYONE, waits=True)
 
 
-async def test_a_port_in_use_is_named(port: int) -> None:
-    application = build([], metrics=Metrics(), ready=list)
-
-    with pytest.raises(ConfigError, match=str(port)):
-        await serve(application, host="127.0.0.1", port=port, on_listening=lambda _port: None)
+def test_a_port_that_cannot_be_had_is_named() -> None:
+    with reserve("127.0.0.1", 0) as taken:
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(PortInUseError, match=str(port)):
+            reserve("127.0.0.1", port)
+    # TEST-NET-1: an address that no machine has.
+    with pytest.raises(ConfigError, match=r"192\.0\.2\.1:0"):
+        reserve("192.0.2.1", 0)
 
 
 async def test_a_server_that_stops_lets_replies_under_way_end() -> None:
@@ -251,7 +255,7 @@ async def test_a_server_that_stops_lets_replies_under_way_end() -> None:
     operation = Operation(method="GET", path="/later", summary="", handler=answer_later, caller=Caller.ANYONE)
     application = build(routes_of([operation], None), metrics=Metrics(), ready=lambda: ())
     listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(serve(application, host="127.0.0.1", port=0, on_listening=listening.set_result))
+    serving = asyncio.create_task(serve(application, reserve("127.0.0.1", 0), on_listening=listening.set_result))
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{await listening}", timeout=30) as client:
         asking = asyncio.create_task(client.get("/later"))
         await asked.wait()
