@@ -65,6 +65,28 @@ def test_an_envelope_is_answered_and_can_be_followed_over_http(server: Server) -
     assert answer["request_id"] == again.json()["id"]
 
 
+def test_a_file_that_asks_what_another_door_or_file_asked_gets_the_same_answer_under_its_own_name(
+    server: Server,
+) -> None:
+    device, key = server.add_device(name="a truck that asks twice")
+    envelope = {"input": {"prompt": "How long may I drive?"}, "idempotency_key": "order-2"}
+    with server.device(key) as client:
+        posted = client.post("/v1/requests", json=envelope).json()
+        _drop(server, device, "first.json", json.dumps(envelope).encode())
+        first = _answer(server, device, "first.json")
+        _drop(server, device, "second.json", json.dumps(envelope).encode())
+        second = _answer(server, device, "second.json")
+        waiting = client.get("/v1/responses").json()
+    _drop(server, device, "third.json", json.dumps(envelope | {"input": {"prompt": "Why?"}}).encode())
+
+    assert {posted["id"]} == {first["request_id"], second["request_id"]}
+    assert ["first.json", "second.json"] == [first["file_name"], second["file_name"]]
+    assert first["output"] == second["output"]
+    # The door that asked first still brings its answer.
+    assert [posted["id"]] == [response["request_id"] for response in waiting["responses"]]
+    assert f"{PROBLEM}idempotency-conflict" == _reason(server, device, "third.json")["type"]
+
+
 def test_what_cannot_be_taken_is_rejected_with_its_reason(server: Server, truck: int) -> None:
     _drop(server, truck, "photo.jpg", b"\xff\xd8")
     _drop(server, truck, "broken.json", b"{")

@@ -13,7 +13,7 @@ from fieldpost.backends.sqlite.opening import Embedded, open_database
 from fieldpost.errors import BackendUnavailableError, ConflictError, OverloadedError, QueueFullError
 from fieldpost.messages.devices import DeviceKind
 from fieldpost.messages.events import CredentialsChanged, Event
-from fieldpost.messages.requests import Priority, RequestState
+from fieldpost.messages.requests import Priority
 from fieldpost.ports.broker import Broker, Delivery
 from fieldpost.ports.devices import DeviceDirectory
 from fieldpost.ports.ledger import Finish, Ledger, RecordOutcome
@@ -160,7 +160,7 @@ async def test_nothing_asked_of_the_ledger_is_nothing_done(ledger: Ledger) -> No
     request = a_request()
     await ledger.records.record([request], dispatched=(), now=at(0))
 
-    assert {} == await ledger.records.states([])
+    assert {} == await ledger.records.standings([])
     assert [] == list(await ledger.claims.claim([], holder="w", now=at(1), until=at(2)))
     assert [] == list(await ledger.claims.renew({}, now=at(1), until=at(2)))
     await ledger.claims.release({}, now=at(1))
@@ -169,13 +169,13 @@ async def test_nothing_asked_of_the_ledger_is_nothing_done(ledger: Ledger) -> No
     assert [] == list(await ledger.deliveries.acknowledge([], 1, now=at(1)))
     assert [] == list(await ledger.dispatch.waiting("nobody's", Priority.HIGH, after_device=0, limit=10, now=at(1)))
 
-    assert {request.id: RequestState.QUEUED} == await ledger.records.states([request.id])
+    assert {request.id} == (await ledger.records.standings([request.id])).keys()
 
 
 async def test_what_the_ledger_does_not_have_is_left_out(ledger: Ledger) -> None:
     stranger = a_request()
 
-    assert {} == await ledger.records.states([stranger.id])
+    assert {} == await ledger.records.standings([stranger.id])
     assert [] == list(await ledger.claims.claim([stranger.id], holder="w", now=at(1), until=at(2)))
     assert [] == list(await ledger.claims.renew({stranger.id: 1}, now=at(1), until=at(2)))
     await ledger.claims.release({stranger.id: 1}, now=at(1))

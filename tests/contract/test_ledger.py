@@ -12,7 +12,17 @@ from fieldpost.backends.sqlite.opening import Embedded
 from fieldpost.messages.identity import body_hash
 from fieldpost.messages.requests import Channel, Priority, Request, RequestState
 from fieldpost.messages.responses import Job, Response
-from fieldpost.ports.ledger import AnswerPage, Claim, Finish, Ledger, RecordOutcome, RequestPage, Retry
+from fieldpost.ports.ledger import (
+    AnswerPage,
+    Claim,
+    Finish,
+    Ledger,
+    RecordOutcome,
+    RequestPage,
+    Retry,
+    Standing,
+    WaitingFile,
+)
 from fieldpost.services.endings import EXPIRED, too_many_deaths
 from tests.support.messages import a_request, a_response, at
 
@@ -219,12 +229,22 @@ async def test_a_page_of_requests_is_bounded_in_bytes_and_never_empty_while_ther
     assert ([], False) == (list(nobody.entries), nobody.is_more)
 
 
-async def test_states_tell_only_of_what_is_there(ledger: Ledger) -> None:
-    request = a_request()
-    await _record(ledger, request)
+async def test_standings_tell_of_what_is_there_which_request_it_is_and_where_its_answer_goes(ledger: Ledger) -> None:
+    posted, dropped = a_request(accepted_at=at(3)), a_request(channel=Channel.FOLDER, file_name="a.txt")
+    await _record(ledger, posted, dropped)
+    (claim,) = await _claim(ledger, dropped)
+    await _finish(ledger, dropped, claim.attempt)
+    await ledger.deliveries.acknowledge([dropped.id], 1, now=at(11))
 
-    assert {request.id: RequestState.QUEUED} == await ledger.records.states([request.id, uuid4()])
-    assert {} == await ledger.records.states([])
+    found = await ledger.records.standings([posted.id, dropped.id, uuid4()])
+
+    assert {
+        posted.id: Standing(accepted_at=at(3), body_hash=posted.body_hash, file_name=None, is_acknowledged=False),
+        dropped.id: Standing(
+            accepted_at=dropped.accepted_at, body_hash=dropped.body_hash, file_name="a.txt", is_acknowledged=True
+        ),
+    } == found
+    assert {} == await ledger.records.standings([])
 
 
 # Cancelling
@@ -647,3 +667,49 @@ async def test_folder_answers_are_the_folders(ledger: Ledger) -> None:
 
 def test_the_hash_tells_bodies_apart() -> None:
     assert body_hash(b"a") != body_hash(b"b")
+
+
+# Further files
+
+
+async def test_further_files_wait_for_a_request_until_they_are_removed_and_acknowledge_nothing(ledger: Ledger) -> None:
+    answered, waiting = sorted((a_request(), a_request()), key=lambda request: request.id)
+    await _record(ledger, waiting)
+    await _answered(ledger, answered)
+    for request, name in ((waiting, "w.txt"), (answered, "質.txt"), (answered, "a.txt"), (answered, "a.txt")):
+        await ledger.waiting_files.add(request.id, 1, name)
+
+    files = await ledger.waiting_files.page(after=None, limit=10)
+
+    assert [
+        WaitingFile(request_id=answered.id, device_id=1, file_name="a.txt", is_ended=True),
+        WaitingFile(request_id=answered.id, device_id=1, file_name="質.txt", is_ended=True),
+        WaitingFile(request_id=waiting.id, device_id=1, file_name="w.txt", is_ended=False),
+    ] == list(files)
+    await ledger.waiting_files.remove(answered.id, "a.txt")
+    await ledger.waiting_files.remove(answered.id, "nothing.txt")
+    assert list(files[1:]) == list(await ledger.waiting_files.page(after=None, limit=10))
+    assert [answered.id] == list(await ledger.deliveries.unacknowledged([answered.id], 1))
+
+
+async def test_further_files_come_in_pages(ledger: Ledger) -> None:
+    requests = [a_request() for _ in range(3)]
+    await _record(ledger, *requests)
+    expected = sorted((request.id, f"{number}.txt") for request in requests for number in range(3))
+    for request_id, name in reversed(expected):
+        await ledger.waiting_files.add(request_id, 1, name)
+
+    found: list[tuple[UUID, str]] = []
+    while page := await ledger.waiting_files.page(after=found[-1] if found else None, limit=2):
+        assert len(page) <= 2
+        found += [(file.request_id, file.file_name) for file in page]
+
+    assert expected == found
+
+
+async def test_a_file_whose_request_is_gone_waits_for_nothing(ledger: Ledger) -> None:
+    await ledger.waiting_files.add(uuid4(), 1, "a.txt")
+
+    (file,) = await ledger.waiting_files.page(after=None, limit=10)
+
+    assert file.is_ended

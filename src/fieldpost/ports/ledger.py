@@ -115,6 +115,25 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     completed_at: datetime
 
 
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """What tells a request in the ledger from others under its id, and where its answer goes."""
+
+    accepted_at: datetime
+    body_hash: bytes
+    file_name: str | None
+    is_acknowledged: bool
+
+
+class WaitingFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that asked for what another file, or another door, had asked already."""
+
+    request_id: UUID
+    device_id: int
+    file_name: str
+    #: Its request has a final answer, or is there no more.
+    is_ended: bool
+
+
 class Records(Protocol):
     """Requests come in and are looked up."""
 
@@ -156,8 +175,8 @@ class Records(Protocol):
         """
         ...
 
-    async def states(self, request_ids: Sequence[UUID]) -> Mapping[UUID, RequestState]:
-        """The states of those of the requests that the ledger has."""
+    async def standings(self, request_ids: Sequence[UUID]) -> Mapping[UUID, Standing]:
+        """Those of the requests that the ledger has."""
         ...
 
     async def dead_letters(self, *, before: int | None, limit: int) -> Sequence[DeadLetter]:
@@ -274,10 +293,27 @@ class Deliveries(Protocol):
         ...
 
 
+class WaitingFiles(Protocol):
+    """Further files that want a request's answer, each under its own name; they acknowledge nothing."""
+
+    async def add(self, request_id: UUID, device_id: int, file_name: str) -> None:
+        """Notes that this file wants the answer too."""
+        ...
+
+    async def page(self, *, after: tuple[UUID, str] | None, limit: int) -> Sequence[WaitingFile]:
+        """At most `limit` of them, in order of (request_id, file_name), those after `after`; costs no more than that."""
+        ...
+
+    async def remove(self, request_id: UUID, file_name: str) -> None:
+        """This file has its answer."""
+        ...
+
+
 class Ledger(msgspec.Struct, frozen=True, kw_only=True):
-    """One shard's ledger: four small ports over one database."""
+    """One shard's ledger: five small ports over one database."""
 
     records: Records
     claims: Claims
     dispatch: Dispatch
     deliveries: Deliveries
+    waiting_files: WaitingFiles

@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -14,13 +15,14 @@ import pytest
 from fieldpost import settings as settings_module
 from fieldpost.messages.devices import DeviceKind
 from fieldpost.messages.identity import keyed_id
-from fieldpost.messages.requests import MAX_BODY_BYTES, Channel, Priority, Request
+from fieldpost.messages.requests import MAX_BODY_BYTES, Channel, Priority, Request, RequestBody
 from fieldpost.observability import Metrics
 from fieldpost.ports.backends import Backends
 from fieldpost.roles.watcher import Watcher
 from fieldpost.services.credentials import Credentials
 from fieldpost.services.intake import Intake
 from fieldpost.services.queues import requests_queue
+from fieldpost.services.remembering import REMEMBER_SECONDS
 from fieldpost.settings import Settings
 from fieldpost.wiring import open_backends
 from tests.support.clock import FakeClock
@@ -44,19 +46,21 @@ class Door:
         self._settings = settings
 
     def watcher(self) -> Watcher:
-        intake = Intake(
+        return Watcher(
+            settings=self._settings,
+            backends=self.backends,
+            clock=self.clock,
+            intake=self._intake(),
+            credentials=self.credentials,
+        )
+
+    def _intake(self) -> Intake:
+        return Intake(
             settings=self._settings,
             backends=self.backends,
             clock=self.clock,
             source=random.Random(1),
             metrics=Metrics(),
-        )
-        return Watcher(
-            settings=self._settings,
-            backends=self.backends,
-            clock=self.clock,
-            intake=intake,
-            credentials=self.credentials,
         )
 
     async def add_device(self, device_id: int, *, disabled: bool = False) -> None:
@@ -109,6 +113,27 @@ class Door:
 
     async def published(self) -> int:
         return await self.backends.broker.depth(requests_queue("shard1"))
+
+    async def waiting_files(self) -> list[tuple[UUID, str]]:
+        files = await self.backends.ledger_of(1).waiting_files.page(after=None, limit=100)
+        return [(file.request_id, file.file_name) for file in files]
+
+    async def record_from_http(self, envelope: bytes) -> None:
+        """Has the ledger know a request of another door, which no door remembers any more."""
+        body = msgspec.json.decode(envelope, type=RequestBody)
+        (credential,) = await self.backends.devices.credentials(after=0, limit=1)
+        async with self.recording():
+            await self._intake().accept(credential, body, channel=Channel.HTTP)
+            await eventually(lambda: len(self.recorded) == 1)
+        self.clock.advance(REMEMBER_SECONDS + 1)
+
+    async def cancel(self, request_id: UUID) -> None:
+        await self.backends.ledger_of(1).records.cancel(request_id, 1, expected=False, now=self.clock.now())
+
+    def use_model(self, name: str) -> None:
+        """Every watcher from now on has another default model."""
+        model = msgspec.structs.replace(self._settings.model, name=name)
+        self._settings = msgspec.structs.replace(self._settings, model=model)
 
     async def _record(self) -> None:
         async with self.backends.broker.consume([requests_queue("shard1")], prefetch=100) as consumer:
@@ -349,6 +374,97 @@ async def test_after_a_restart_what_is_left_is_published_under_the_same_ids(door
         await door.turn_until(lambda: door.names("Done") == ["a.txt", "b.txt"])
 
     assert 2 == len({request.id for request in door.recorded})
+
+
+async def test_a_file_whose_key_another_file_used_moves_and_waits_for_the_answer_under_its_own_name(door: Door) -> None:
+    door.put("first.json", _envelope("Why?", key="order-1"))
+
+    async with door.watching(), door.recording():
+        await door.turn_until(lambda: door.names("Done") == ["first.json"])
+        door.put("second.json", _envelope("Why?", key="order-1"))
+        await door.turn_until(lambda: door.names("Done") == ["first.json", "second.json"])
+
+    assert [(keyed_id(1, "order-1"), "second.json")] == await door.waiting_files()
+
+
+@pytest.mark.parametrize("names", [["question.json"], ["other.json"]])
+async def test_a_file_whose_key_another_door_used_waits_for_the_answer_also_when_no_door_remembers_it(
+    door: Door, names: list[str]
+) -> None:
+    envelope = _envelope("Why?", key="order-1")
+    await door.record_from_http(envelope)
+    for name in names:
+        door.put(name, envelope)
+
+    async with door.watching(), door.recording():
+        await door.turn_until(lambda: door.names("Done") == names)
+
+    assert [(keyed_id(1, "order-1"), name) for name in names] == await door.waiting_files()
+
+
+async def test_a_file_whose_key_was_used_for_another_request_is_rejected_also_when_no_door_remembers_it(
+    door: Door,
+) -> None:
+    await door.record_from_http(_envelope("Why?", key="order-1"))
+    door.put("question.json", _envelope("Why not?", key="order-1"))
+
+    async with door.watching(), door.recording():
+        await door.turn_until(lambda: "question.json" in door.names("Rejected"))
+
+    assert "urn:fieldpost:problem:idempotency-conflict" == door.reason("question.json")["type"]
+    assert [] == door.names("Done") + door.names("Requests")
+    assert [] == await door.waiting_files()
+
+
+async def test_two_files_with_one_key_dropped_at_once_are_one_request_and_both_are_answered(door: Door) -> None:
+    names = ["a.json", "b.json"]
+    for name in names:
+        door.put(name, _envelope("Why?", key="order-1"))
+
+    async with door.watching(), door.recording():
+        await door.turn_until(lambda: door.names("Done") == names)
+
+    ((_, waiting),) = await door.waiting_files()
+    assert {waiting, door.recorded[0].file_name} == set(names)
+
+
+async def test_a_file_of_its_own_request_waits_for_no_second_answer(door: Door) -> None:
+    door.put("a.json", _envelope("Why?", key="order-1"))
+    door.put("b.txt", b"Why?")
+
+    async with door.watching(), door.recording():
+        await door.turn_until(lambda: door.names("Done") == ["a.json", "b.txt"])
+
+    assert [] == await door.waiting_files()
+
+
+async def test_a_file_that_comes_back_after_its_answer_was_brought_is_answered_again(door: Door) -> None:
+    door.put("a.json", _envelope("Why?", key="order-1"))
+    async with door.watching(), door.recording():
+        await door.turn_until(lambda: door.names("Done") == ["a.json"])
+        await door.cancel(keyed_id(1, "order-1"))
+        door.put("a.json", _envelope("Why?", key="order-1"))
+        await door.turn_until(lambda: len(door.names("Done")) == 2)
+
+    assert [(keyed_id(1, "order-1"), "a.json")] == await door.waiting_files()
+
+
+async def test_a_file_that_names_no_key_is_itself_also_under_another_default_model(door: Door) -> None:
+    door.put("question.txt", at=LONG_AGO)
+    async with door.watching(), door.recording():
+        await door.turn_until(lambda: door.names("Done") == ["question.txt"])
+    door.clock.advance(REMEMBER_SECONDS + 1)
+    door.use_model("library")
+    door.put("question.txt", at=LONG_AGO)
+
+    async with door.watching(), door.recording():
+        await door.turn_until(lambda: len(door.names("Done")) == 2)
+
+    assert [] == door.names("Rejected")
+
+
+def _envelope(prompt: str, *, key: str) -> bytes:
+    return json.dumps({"input": {"prompt": prompt}, "idempotency_key": key}).encode()
 
 
 async def test_a_file_that_is_rewritten_while_in_hand_is_another_request(door: Door) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from fieldpost.backends.relational import claims, deliveries, dispatching, recording
+from fieldpost.backends.relational import claims, deliveries, dispatching, recording, waiting_files
 from fieldpost.backends.relational.rows import Executor
 from fieldpost.messages.requests import Priority, Request, RequestState, RequestStatus
 from fieldpost.messages.responses import Job, Problem
@@ -20,6 +20,8 @@ from fieldpost.ports.ledger import (
     RecordOutcome,
     RequestPage,
     Retry,
+    Standing,
+    WaitingFile,
 )
 
 
@@ -30,6 +32,7 @@ def relational_ledger(executor: Executor) -> Ledger:
         claims=RelationalClaims(executor),
         dispatch=RelationalDispatch(executor),
         deliveries=RelationalDeliveries(executor),
+        waiting_files=RelationalWaitingFiles(executor),
     )
 
 
@@ -73,9 +76,9 @@ class RelationalRecords:
             lambda connection: recording.page(connection, device_id, state, before, limit, limit_bytes)
         )
 
-    async def states(self, request_ids: Sequence[UUID]) -> Mapping[UUID, RequestState]:
+    async def standings(self, request_ids: Sequence[UUID]) -> Mapping[UUID, Standing]:
         """See the port."""
-        return await self._executor.read(lambda connection: recording.states(connection, request_ids))
+        return await self._executor.read(lambda connection: recording.standings(connection, request_ids))
 
     async def dead_letters(self, *, before: int | None, limit: int) -> Sequence[DeadLetter]:
         """See the port."""
@@ -189,3 +192,22 @@ class RelationalDeliveries:
         return await self._executor.write(
             lambda connection: deliveries.acknowledge(connection, request_ids, device_id, now)
         )
+
+
+class RelationalWaitingFiles:
+    """See `ports.ledger.WaitingFiles`."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    async def add(self, request_id: UUID, device_id: int, file_name: str) -> None:
+        """See the port."""
+        await self._executor.write(lambda connection: waiting_files.add(connection, request_id, device_id, file_name))
+
+    async def page(self, *, after: tuple[UUID, str] | None, limit: int) -> Sequence[WaitingFile]:
+        """See the port."""
+        return await self._executor.read(lambda connection: waiting_files.page(connection, after, limit))
+
+    async def remove(self, request_id: UUID, file_name: str) -> None:
+        """See the port."""
+        await self._executor.write(lambda connection: waiting_files.remove(connection, request_id, file_name))

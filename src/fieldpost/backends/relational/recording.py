@@ -11,14 +11,20 @@ from fieldpost.backends.relational import rows
 from fieldpost.backends.relational.schema import CANCELLED, FIRST_FINAL, dead_letters, requests, tombstones
 from fieldpost.messages.requests import Request, RequestState, RequestStatus
 from fieldpost.messages.responses import Response
-from fieldpost.ports.ledger import DeadLetter, RecordOutcome, RequestPage
+from fieldpost.ports.ledger import DeadLetter, RecordOutcome, RequestPage, Standing
 
 _EXISTING = select(requests.c.id, requests.c.body_hash).where(requests.c.id.in_(rows.ids_parameter))
 _TOMBSTONES = select(tombstones.c.request_id, tombstones.c.device_id).where(
     tombstones.c.request_id.in_(rows.ids_parameter)
 )
 _DROP_TOMBSTONES = delete(tombstones).where(tombstones.c.request_id.in_(rows.ids_parameter))
-_STATES = select(requests.c.id, requests.c.state).where(requests.c.id.in_(rows.ids_parameter))
+_STANDINGS = select(
+    requests.c.id,
+    requests.c.accepted_at,
+    requests.c.body_hash,
+    requests.c.file_name,
+    requests.c.acknowledged_at,
+).where(requests.c.id.in_(rows.ids_parameter))
 _STATUS_COLUMNS = (
     requests.c.id,
     requests.c.state,
@@ -128,10 +134,17 @@ def page(
     return RequestPage(entries=entries, is_more=len(ids) < len(sizes))
 
 
-def states(connection: Connection, request_ids: Sequence[UUID]) -> Mapping[UUID, RequestState]:
-    """See `ports.ledger.Records.states`."""
-    found = connection.execute(_STATES, {"ids": list(request_ids)})
-    return {row.id: rows.STATES[row.state] for row in found}
+def standings(connection: Connection, request_ids: Sequence[UUID]) -> Mapping[UUID, Standing]:
+    """See `ports.ledger.Records.standings`."""
+    return {
+        row.id: Standing(
+            accepted_at=row.accepted_at,
+            body_hash=bytes(row.body_hash),
+            file_name=row.file_name,
+            is_acknowledged=row.acknowledged_at is not None,
+        )
+        for row in connection.execute(_STANDINGS, {"ids": list(request_ids)})
+    }
 
 
 def read_dead_letters(connection: Connection, before: int | None, limit: int) -> Sequence[DeadLetter]:

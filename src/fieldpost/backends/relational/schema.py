@@ -152,6 +152,15 @@ tombstones = Table(
     Column("created_at", Instant, nullable=False),
 )
 
+#: Further files that want a request's answer, until they have it.
+waiting_files = Table(
+    "waiting_files",
+    metadata,
+    Column("request_id", Identity, primary_key=True),
+    Column("file_name", Text, primary_key=True),
+    Column("device_id", BigInteger, nullable=False),
+)
+
 dead_letters = Table(
     "dead_letters",
     metadata,

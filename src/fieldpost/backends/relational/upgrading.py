@@ -5,7 +5,7 @@ from sqlalchemy import Connection, inspect, text
 from fieldpost.errors import ConfigError
 
 #: The newest migration.
-HEAD = "0001"
+HEAD = "0002"
 
 
 def upgrade(connection: Connection) -> None:

@@ -1,0 +1,3 @@
+"""The folder door."""
+
+from fieldpost.roles.watcher.watcher import Watcher as Watcher
