@@ -43,10 +43,11 @@ async def open_backends(settings: Settings, clock: Clock) -> AsyncIterator[Backe
     directory = Path(settings.data.directory)
     async with AsyncExitStack() as stack:
         stack.enter_context(lock_directory(directory))
-        pepper = bytes.fromhex(_secret_file(directory / "pepper.key", lambda: secrets.token_hex(32)))
         operator_key = _secret_file(directory / "operator.key", lambda: f"fpa_{_OPERATOR}_{new_secret()}")
         knowledge = _knowledge(directory / "knowledge")
         embedded = await stack.enter_async_context(open_database(directory / "fieldpost.db"))
+        has_devices = bool(await embedded.devices.list(after=0, limit=1))
+        pepper = _pepper(directory / "pepper.key", has_devices=has_devices)
         library = await stack.enter_async_context(DocumentLibrary(knowledge, directory / "library.db"))
         models = await _models(settings, library, stack)
         shards = ShardMap([ShardRange(shard=_ONLY_SHARD, first=1)])
@@ -110,6 +111,20 @@ def _operators(key: str, pepper: bytes) -> Mapping[str, bytes]:
     if prefix != "fpa" or not secret:
         raise ConfigError("operator.key does not hold a key of the form fpa_<name>_<secret>")
     return {name: hash_secret(secret, pepper)}
+
+
+def _pepper(path: Path, *, has_devices: bool) -> bytes:
+    """The key of all hashes; not made once there are devices, whose keys are nothing without the one there was."""
+    if has_devices and not path.exists():
+        raise ConfigError(
+            f"{path} is missing, and no device's key can be checked without it; put it back from a backup "
+            f"(without one: openssl rand -hex 32 > {path}, then rotate every device's key)"
+        )
+    text = _secret_file(path, lambda: secrets.token_hex(32))
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise ConfigError(f"{path} does not hold what Fieldpost wrote there; put it back from a backup") from None
 
 
 def _secret_file(path: Path, make: Callable[[], str]) -> str:

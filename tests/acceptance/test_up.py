@@ -161,6 +161,29 @@ def test_a_first_start_that_was_killed_half_way_is_made_up_for(tmp_path: Path) -
     assert len(list((data / "knowledge").glob("*.md"))) >= 5
 
 
+def test_a_lost_pepper_is_not_made_anew_once_there_are_devices(data: Path) -> None:
+    with running_server(data) as server:
+        _, key = server.add_device()
+        server.stop()
+    pepper = (data / "pepper.key").read_text()
+    refused = {}
+    for name, content in (("missing", None), ("garbled", "not hexadecimal\n")):
+        (data / "pepper.key").unlink(missing_ok=True)
+        if content is not None:
+            (data / "pepper.key").write_text(content)
+        refused[name] = _fieldpost("up", "--data", str(data), "--port", "0")
+        assert content is not None or not (data / "pepper.key").exists()
+    (data / "pepper.key").write_text(pepper)
+
+    for status, output, errors in refused.values():
+        assert (1, "") == (status, output)
+        assert 1 == len(errors.splitlines())
+        assert "pepper.key" in errors
+        assert "backup" in errors
+    with running_server(data) as server, server.device(key) as device:
+        assert 200 == device.get("/v1/requests").status_code
+
+
 def test_a_data_directory_in_use_is_refused(server: Server) -> None:
     status, output, errors = _fieldpost("up", "--data", str(server.data), "--port", "0")
 
