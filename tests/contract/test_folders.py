@@ -12,6 +12,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from structlog.testing import capture_logs
 
 from fieldpost.backends.local_folder import LocalFolders
 from fieldpost.errors import BackendUnavailableError, DropChangedError, RequestTooLargeError
@@ -476,20 +477,26 @@ async def test_changes_are_hinted_also_in_folders_made_later(root: Path, folders
     assert hearing.cancelled()
 
 
-async def test_names_that_cannot_be_told_break_no_listener(root: Path, folders: LocalFolders) -> None:
+async def test_names_that_are_not_utf8_are_hinted_too_and_break_no_listener(root: Path, folders: LocalFolders) -> None:
     _put(root, 1, "question.txt")
     await _scan(folders)
+    heard = asyncio.Event()
 
-    async def drop_until_it_ends() -> None:
-        while not hearing.done():
-            _put(root, 1, os.fsdecode(b"caf\xe9-") + f"{uuid4()}.txt")
-            await asyncio.wait([hearing], timeout=0.05)
+    def put_until_heard(name: str) -> bool:
+        if not heard.is_set():
+            _put(root, 1, f"{name}{uuid4()}.txt")
+        return heard.is_set()
 
-    hearing = asyncio.create_task(_hear(folders, asyncio.Event()))
-    async with asyncio.timeout(30):
-        await drop_until_it_ends()
+    with capture_logs() as logs:
+        hearing = asyncio.create_task(_hear(folders, heard))
+        for name in (os.fsdecode(b"caf\xe9-"), "question-", os.fsdecode(b"caf\xe9-")):
+            heard.clear()
+            await eventually(partial(put_until_heard, name))
+        assert not hearing.done()
+        hearing.cancel()
+        await asyncio.wait([hearing], timeout=30)
 
-    assert hearing.exception() is None
+    assert [] == logs
 
 
 async def test_listening_for_changes_ends_when_the_folder_is_removed(root: Path, folders: LocalFolders) -> None:

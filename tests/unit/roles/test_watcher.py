@@ -302,6 +302,7 @@ async def test_a_name_that_is_not_utf8_is_rejected(door: Door) -> None:
     async with door.watching(), door.recording():
         await door.turn_until(lambda: name in door.names("Rejected"))
 
+    assert "the file's name is not UTF-8" == door.reason(name)["detail"]
     assert [] == door.recorded
 
 

@@ -19,13 +19,15 @@ _STEP_MILLISECONDS = 20
 _DEBOUNCE_MILLISECONDS = 100
 #: How often it is checked that what is watched is still what lies at the path.
 _CHECK_MILLISECONDS = 2000
+#: How watchfiles begins to say so; it has no error of its own for it.
+_UNDECODABLE = "Unable to decode path"
 
 
 async def hints(requests: Path) -> AsyncGenerator[None, None]:
     """Yields after files appeared or changed; ends when there is nothing to watch.
 
     Raises:
-        BackendUnavailableError: the kernel watches no more, or told of a name that cannot be told (not UTF-8).
+        BackendUnavailableError: the kernel watches no more.
     """
     while watched := _watched(requests):
         try:
@@ -36,8 +38,9 @@ async def hints(requests: Path) -> AsyncGenerator[None, None]:
                     if _watched(requests) != watched:
                         break
         except (OSError, RuntimeError, ExceptionGroup) as error:
-            raise BackendUnavailableError(f"watching {requests} failed: {error!r}") from error
-        # A file may have come into a new folder before it was watched.
+            if not _is_about_a_name(error):
+                raise BackendUnavailableError(f"watching {requests} failed: {error!r}") from error
+        # Something may have come before all this was watched, or with a name that ended the watching.
         yield None
 
 
@@ -58,6 +61,13 @@ async def _changes(requests: Path, watched: dict[str, int]) -> AsyncGenerator[bo
         recursive=False,
     ):
         yield bool(changes)
+
+
+def _is_about_a_name(error: Exception) -> bool:
+    """Whether watching ended only because of names that are not UTF-8, which the watcher cannot tell."""
+    if isinstance(error, ExceptionGroup):
+        return all(map(_is_about_a_name, error.exceptions))
+    return isinstance(error, RuntimeError) and str(error).startswith(_UNDECODABLE)
 
 
 def _watched(requests: Path) -> dict[str, int]:
