@@ -21,6 +21,7 @@
     │   ├── BackendTimeoutError            the outcome is unknown; the same key makes sending again safe
     │   ├── OutcomeUnknownError            as seen by a client: the reply is missing, or says so
     │   ├── UnreachableError               as seen by a client: no server to speak to
+    │   ├── ConnectionLostError            as seen by a listener
     │   ├── NoAnswerYetError               as seen by a client: accepted, still without its answer
     │   ├── QueueFullError
     │   ├── OverloadedError
@@ -29,6 +30,7 @@
     ├── CorruptDataError
     ├── DataDirectoryInUseError
     ├── PortInUseError
+    ├── OutputError                        what a command printed did not get there
     ├── DropChangedError                   a file changed between two looks at it
     └── ModelError                         a model's attempt ended without an answer
         ├── ModelUnavailableError          retryable
@@ -144,6 +146,10 @@ class UnreachableError(UnavailableError):
     """The server cannot be reached; nothing was accepted."""
 
 
+class ConnectionLostError(UnavailableError):
+    """The connection was lost; answers wait on the server meanwhile."""
+
+
 class NoAnswerYetError(UnavailableError):
     """The answer did not come in time; the request goes on."""
 
@@ -174,6 +180,10 @@ class DataDirectoryInUseError(FieldpostError):
 
 class PortInUseError(FieldpostError):
     """Another process already listens on this port."""
+
+
+class OutputError(FieldpostError):
+    """The output cannot be written."""
 
 
 class DropChangedError(FieldpostError):

@@ -8,6 +8,7 @@ import httpx
 import openai
 import pytest
 
+from fieldpost.client import Chunk, Client
 from tests.support.openai_server import Cut, Fail, OpenAIServer, Say, Stall, openai_server
 from tests.support.server import Server, running_server
 from tests.support.waiting import eventually_now
@@ -182,6 +183,23 @@ def test_a_completion_streams_through(model: OpenAIServer, client: openai.OpenAI
     assert "".join(pieces) == "Thirty-three pallets fit, says the plan."
     (asked,) = [asked for asked in model.asked if asked.question == "stream through"]
     assert asked.body["temperature"] == 0.5
+
+
+def test_pieces_of_an_answer_in_the_making_reach_a_listener_that_asks_for_them(
+    model: OpenAIServer, server: Server
+) -> None:
+    model.on("in pieces", Say(text="Thirty-three pallets fit, says the plan."))
+    chunks: list[Chunk] = []
+
+    with Client(server.url, server.add_device()[1]) as asking, asking.connect(on_chunk=chunks.append) as stream:
+        request_id = stream.post("in pieces")
+        response = stream.receive()
+
+    assert {(request_id, 1)} == {(chunk.request_id, chunk.attempt) for chunk in chunks}
+    assert list(range(len(chunks))) == [chunk.index for chunk in chunks]
+    assert len(chunks) > 1
+    assert response.output is not None
+    assert response.output.text == "".join(chunk.text for chunk in chunks)
 
 
 @pytest.mark.parametrize("failure", [Cut(), Fail(status=503)], ids=["cut", "503"])

@@ -3,5 +3,6 @@
 from fieldpost.client.blocking import BlockingStream, Client
 from fieldpost.client.client import AsyncClient
 from fieldpost.client.stream import Stream
+from fieldpost.messages.frames import ResponseChunkFrame as Chunk
 
-__all__ = ["AsyncClient", "BlockingStream", "Client", "Stream"]
+__all__ = ["AsyncClient", "BlockingStream", "Chunk", "Client", "Stream"]

@@ -12,7 +12,7 @@ import msgspec
 
 from fieldpost.client.address import find
 from fieldpost.client.http import Http
-from fieldpost.client.link import OnTrouble
+from fieldpost.client.link import OnChunk, OnTrouble
 from fieldpost.client.posting import Question, post_safely, prepare
 from fieldpost.client.retrying import Retrying
 from fieldpost.client.standing import Standing
@@ -130,7 +130,8 @@ class AsyncClient:
     async def wait(self, request_id: UUID, *, timeout_seconds: float = 60.0) -> Response:
         """The final answer, whatever it is (look at its `status`), acknowledged.
 
-        When acknowledging fails, the answer is returned all the same, and may come again to a listener.
+        When acknowledging fails, the answer is returned all the same, and may come again to a listener. Cancelled after
+        the answer came, it may be acknowledged and not returned: `status` still has it.
 
         Raises:
             NoAnswerYetError: not in time; the request goes on, and waiting again is fine.
@@ -192,21 +193,26 @@ class AsyncClient:
         for request_id in request_ids:
             await self._acknowledge(request_id, give_up_seconds=self._give_up_seconds)
 
-    def connect(self, *, on_trouble: OnTrouble | None = None) -> Stream:
+    def connect(self, *, on_trouble: OnTrouble | None = None, on_chunk: OnChunk | None = None) -> Stream:
         """A listener that can also post; use it as a context manager.
 
         Args:
             on_trouble: hears why there is no connection, each time that one is lost or cannot be made.
+            on_chunk: hears pieces of answers in the making, of models that stream. They are a preview: a higher
+                `attempt` starts anew, pieces may be missing, and the answer comes whole all the same.
         """
         return Stream(
             self._address,
             retrying=self._retrying,
             give_up_seconds=self._give_up_seconds,
             on_trouble=on_trouble,
+            on_chunk=on_chunk,
             opened=self._streams,
         )
 
-    async def listen(self, *, on_trouble: OnTrouble | None = None) -> AsyncIterator[Response]:
+    async def listen(
+        self, *, on_trouble: OnTrouble | None = None, on_chunk: OnChunk | None = None
+    ) -> AsyncIterator[Response]:
         """Every answer for this device that is not acknowledged yet, then every further one, for ever.
 
         An answer is acknowledged when the next one is asked for. The one at which the loop is left is not, and comes
@@ -215,7 +221,7 @@ class AsyncClient:
         Raises:
             FieldpostError: the server refuses this device for good. Being offline is no error.
         """
-        async with self.connect(on_trouble=on_trouble) as stream:
+        async with self.connect(on_trouble=on_trouble, on_chunk=on_chunk) as stream:
             while True:
                 response = await stream.receive()
                 yield response

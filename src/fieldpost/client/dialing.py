@@ -4,11 +4,11 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI, WebSocketException
+from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI, WebSocketException
 
 from fieldpost.client.address import Address
 from fieldpost.client.problems import raise_for
-from fieldpost.errors import ConfigError, FieldpostError, OutcomeUnknownError, UnavailableError, UnreachableError
+from fieldpost.errors import ConfigError, UnavailableError, UnreachableError
 
 #: The largest frame that is read: an answer of this size, or a page of them.
 MAX_FRAME_BYTES = 16 * 2**20
@@ -45,8 +45,3 @@ async def dial(address: Address) -> AsyncIterator[ClientConnection]:
         raise UnreachableError(f"{address.url}: {str(error) or type(error).__name__}") from error
     async with socket:
         yield socket
-
-
-def lost(error: ConnectionClosed) -> FieldpostError:
-    """What a closed connection means for a call that was under way."""
-    return OutcomeUnknownError(f"the connection was lost: {error}")

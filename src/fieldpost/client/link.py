@@ -15,11 +15,12 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from fieldpost.client.address import Address
-from fieldpost.client.dialing import dial, lost
+from fieldpost.client.dialing import dial
 from fieldpost.client.inbox import Inbox
 from fieldpost.client.problems import error_of
 from fieldpost.client.retrying import Retrying
 from fieldpost.errors import (
+    ConnectionLostError,
     CorruptDataError,
     DrainingError,
     FieldpostError,
@@ -43,6 +44,8 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(frames.ServerFrame).decode
 _decode_response = msgspec.json.Decoder(Response).decode
 
+#: Hears pieces of answers in the making.
+OnChunk = Callable[[frames.ResponseChunkFrame], None]
 #: Hears why there is no connection, each time that one is lost or cannot be made.
 OnTrouble = Callable[[FieldpostError], None]
 
@@ -59,11 +62,20 @@ _KNOWN_TAGS = frozenset(str(cls.__struct_config__.tag) for cls in frames.ServerF
 class Link:
     """One device's connection, made anew as often as it takes."""
 
-    def __init__(self, address: Address, *, inbox: Inbox, retrying: Retrying, on_trouble: OnTrouble | None) -> None:
+    def __init__(
+        self,
+        address: Address,
+        *,
+        inbox: Inbox,
+        retrying: Retrying,
+        on_trouble: OnTrouble | None,
+        on_chunk: OnChunk | None = None,
+    ) -> None:
         self._address = address
         self._inbox = inbox
         self._retrying = retrying
         self._on_trouble = on_trouble
+        self._on_chunk = on_chunk
         self._socket: ClientConnection | None = None
         #: Connected, or never again.
         self._is_decided = asyncio.Event()
@@ -126,7 +138,7 @@ class Link:
         except TimeoutError:
             raise OutcomeUnknownError(f"no answer from {self._address.url} in {OUTCOME_SECONDS:.0f} s") from None
         except ConnectionClosed as error:
-            raise lost(error) from error
+            raise OutcomeUnknownError(f"the connection was lost: {error}") from error
         finally:
             self._open.pop(ref, None)
 
@@ -157,7 +169,7 @@ class Link:
             error = refused
         was_greeted, self._socket = self._socket is not None, None
         self._is_decided.clear()
-        self._drop(error if isinstance(error, OutcomeUnknownError) else OutcomeUnknownError(str(error)))
+        self._drop(OutcomeUnknownError(f"{error.title} {error.detail}".strip()))
         return was_greeted, error
 
     def _start(self) -> None:
@@ -183,7 +195,7 @@ class Link:
                 elif frame is not None:
                     await self._take(frame, socket)
             except ConnectionClosed as error:
-                return leaving or lost(error)
+                return leaving or ConnectionLostError(str(error))
             except FieldpostError as error:
                 return error
 
@@ -193,6 +205,10 @@ class Link:
                 await self._greet(frame, socket)
             case frames.ResponseReadyFrame():
                 await self._inbox.put(_read_response(frame.response))
+            case frames.ResponseChunkFrame():
+                if self._on_chunk is not None:
+                    self._on_chunk(frame)
+                return
             case frames.Accepted():
                 self._settle(frame.ref, frame.request_id)
             case frames.Rejected():

@@ -41,6 +41,11 @@ def prepare(device_id: int, question: Question, *, idempotency_key: str | None =
         InvalidRequestError: a member is wrong; it says which.
         RequestTooLargeError: more than a body may hold.
     """
+    # The types promise it, but a device's program is rarely checked for types.
+    given: object = question
+    if isinstance(given, bytes) or not isinstance(given, Sequence):
+        kind = type(given).__name__
+        raise InvalidRequestError(f"a question is a text, or a list of messages with `role` and `content`; not {kind}")
     key = secrets.token_hex(16) if idempotency_key is None else idempotency_key
     asked = {"prompt": question} if isinstance(question, str) else {"messages": list(question)}
     members = {name: value for name, value in options.items() if value is not None}

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -34,6 +35,12 @@ def test_a_request_without_a_key_gets_one_of_its_own() -> None:
 
 def test_a_key_that_is_given_decides_the_id() -> None:
     assert keyed_id(7, "order-1") == prepare(7, "Why?", idempotency_key="order-1").request_id
+
+
+@pytest.mark.parametrize("question", [None, 7, b"Why?", {"role": "user", "content": "Why?"}, object()])
+def test_what_is_no_question_is_refused_in_words(question: Any) -> None:
+    with pytest.raises(InvalidRequestError, match=f"not {type(question).__name__}$"):
+        prepare(7, question)
 
 
 @pytest.mark.parametrize(

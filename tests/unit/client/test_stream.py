@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from fieldpost.client import AsyncClient, Stream
 from fieldpost.errors import (
+    ConnectionLostError,
     CorruptDataError,
     FieldpostError,
     InvalidRequestError,
@@ -120,6 +121,18 @@ async def test_a_hub_that_breaks_off_again_and_again_is_called_less_and_less_oft
 
 def _step(wait: float) -> int:
     return max(step for step in (1, 2, 4, 8, 16, 30) if step <= wait)
+
+
+async def test_a_connection_that_is_lost_is_called_that_and_puts_no_outcome_in_doubt() -> None:
+    async def break_off(peer: Peer) -> None:
+        await peer.hello()
+        await peer.socket.close(1011)
+
+    async with _streaming(HastyClock(), break_off) as (_, troubles):
+        await eventually(lambda: bool(troubles))
+
+    assert isinstance(troubles[0], ConnectionLostError)
+    assert "outcome" not in troubles[0].title + troubles[0].detail
 
 
 async def test_pings_are_answered_with_their_nonce() -> None:
