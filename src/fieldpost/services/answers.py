@@ -12,21 +12,19 @@ import msgspec
 
 from fieldpost.clock import Clock
 from fieldpost.errors import NotFoundError, StateConflictError, UnavailableError
-from fieldpost.messages.events import FLEET_CHANNEL, Acknowledged, Event, ResponseReady, StateChanged, device_channel
+from fieldpost.messages.events import FLEET_CHANNEL, Acknowledged, ResponseReady, StateChanged, device_channel
 from fieldpost.messages.requests import RequestState, RequestStatus
 from fieldpost.messages.responses import StoredResponse
 from fieldpost.ports.backends import Backends
 from fieldpost.ports.ledger import AnswerPage, RequestPage
+from fieldpost.services.hearing import Heard, Hearing
 from fieldpost.services.intake import Intake
 from fieldpost.services.mailbox import Mailbox
-from fieldpost.services.waiting import within
 
 #: Answers together stay below the 1 MiB that clients take by default, with room for what surrounds them.
 MAX_PAGE_BYTES = 768 * 1024
 #: Requests and answers of one page of a list come to no more.
 MAX_LIST_BYTES = 4 * 2**20
-#: How often a waiting call asks the ledger although nothing was heard.
-_RECHECK_SECONDS = 2.0
 
 
 class Answers:
@@ -123,33 +121,34 @@ class Answers:
     async def wait(self, device_id: int, request_id: UUID, *, timeout_seconds: float) -> bytes | None:
         """The encoded final response, or None when it does not come in time."""
         try:
-            async with asyncio.timeout(timeout_seconds), self._mailbox.listen(device_id) as listener:
-                if (body := await self._final(device_id, request_id)) is not None:
-                    return body
+            async with asyncio.timeout(timeout_seconds), self._mailbox.listen(device_id, request_id) as listener:
+                hearing = Hearing(listener, self._clock)
+                heard = Heard(is_due=True)
                 while True:
-                    events = await within(listener.receive(), _RECHECK_SECONDS)
-                    for event in events or ():
-                        if isinstance(event, ResponseReady) and event.request_id == request_id:
-                            return event.body or await self._final(device_id, request_id)
+                    for event in heard.events:
+                        if isinstance(event, ResponseReady) and event.body:
+                            return event.body
+                    if heard.may_end and (body := await self._final(device_id, request_id)) is not None:
+                        return body
                     if self.is_draining:
                         return None
-                    if (not events or any(map(_is_end, events))) and (
-                        body := await self._final(device_id, request_id)
-                    ) is not None:
-                        return body
+                    heard = await hearing.hear()
         except TimeoutError:
             return await self._final(device_id, request_id)
 
     async def wait_undelivered(self, device_id: int, *, timeout_seconds: float, limit: int) -> Sequence[StoredResponse]:
         """Answers not acknowledged, as soon as there are some; none when none come in time."""
         async with self._mailbox.listen(device_id) as listener:
+            hearing = Hearing(listener, self._clock)
+            heard = Heard(is_due=True)
             deadline = self._clock.monotonic() + timeout_seconds
             while True:
-                responses = (await self.undelivered(device_id, limit=limit)).answers
-                remaining = deadline - self._clock.monotonic()
-                if responses or remaining <= 0 or self.is_draining:
-                    return responses
-                await within(listener.receive(), min(remaining, _RECHECK_SECONDS))
+                left_seconds = max(0.0, deadline - self._clock.monotonic())
+                if heard.may_end or not left_seconds:
+                    responses = (await self.undelivered(device_id, limit=limit)).answers
+                    if responses or self.is_draining or not left_seconds:
+                        return responses
+                heard = await hearing.hear(at_most_seconds=left_seconds)
 
     async def _announce_cancelled(self, device_id: int, request_id: UUID) -> None:
         event = StateChanged(request_id=request_id, device_id=device_id, status=RequestState.CANCELLED)
@@ -165,7 +164,3 @@ class Answers:
         if status is None or status.response is None:
             return None
         return bytes(msgspec.Raw(status.response))
-
-
-def _is_end(event: Event) -> bool:
-    return isinstance(event, StateChanged) and event.status.is_final

@@ -1,5 +1,7 @@
 """Server-sent events. Source: WHATWG HTML, section 9.2."""
 
+from collections.abc import AsyncIterator
+
 #: A comment goes out when nothing else has, so that proxies keep the connection.
 KEEP_ALIVE_SECONDS = 15.0
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -11,3 +13,9 @@ def event(name: str, data: bytes, *, id: str | None = None) -> bytes:  # noqa: A
     """One event; `data` is JSON on one line."""
     head = f"id: {id}\n" if id is not None else ""
     return f"{head}event: {name}\ndata: ".encode() + data + b"\n\n"
+
+
+async def nothing() -> AsyncIterator[bytes]:
+    """The events of a HEAD: its answer has the headers of a stream, and nothing is begun for it."""
+    for piece in ():
+        yield piece

@@ -21,18 +21,15 @@ from fieldpost.messages.chat import ChatCompletionChunk, ChatRequest, ChunkChoic
 from fieldpost.messages.events import Event, ResponseChunk, ResponseReady
 from fieldpost.messages.problems import problem
 from fieldpost.messages.responses import Output, Problem, Response, Usage
-from fieldpost.roles.gateway.following import is_about, may_end
 from fieldpost.services.answers import Answers
+from fieldpost.services.hearing import Heard, Hearing
 from fieldpost.services.mailbox import Listener, Mailbox
 from fieldpost.services.streaming import AttemptChangedError, Growing
-from fieldpost.services.waiting import within
 from fieldpost.web import sse
 from fieldpost.web.problems import openai_error, problem_of
 
 CANCELLED = problem("cancelled", "The request was cancelled.", 409)
 
-#: How often the ledger is asked although nothing was heard.
-_RECHECK_SECONDS = 2.0
 _DONE = b"data: [DONE]\n\n"
 _BROKEN_OFF = problem("stream-broken-off", "The answer broke off.", 502, detail="another attempt began; ask again")
 
@@ -85,6 +82,7 @@ class CompletionStream:
         # Heard from before it is accepted: no piece can be missed.
         async with self._mailbox.listen(self._device_id) as listener:
             self.request_id = await self._accept()
+            self._mailbox.narrow(listener, self.request_id)
             yield b""
             yield self._chunk(Delta(role="assistant", content=""))
             try:
@@ -104,33 +102,34 @@ class CompletionStream:
     async def _texts(self, listener: Listener) -> AsyncGenerator[str, None]:
         """The text as it grows, and now and then an empty one as a sign of life; `_response` is there at its end."""
         started = said = self._clock.monotonic()
+        hearing = Hearing(listener, self._clock)
         # A key that was used before may have its answer already.
-        await self._look_up()
-        while self._response is None:
+        heard = Heard(is_due=True)
+        while True:
+            for event in heard.events:
+                if text := self._take(event):
+                    said = self._clock.monotonic()
+                    yield text
+            if self._response is None and heard.may_end:
+                await self._look_up()
+            if self._response is not None:
+                break
             now = self._clock.monotonic()
-            if self._answers.is_draining or now - started > self._timeout_seconds:
+            if self._answers.is_draining or now - started >= self._timeout_seconds:
                 raise too_late(self.request_id, is_draining=self._answers.is_draining)
             if now - said > sse.KEEP_ALIVE_SECONDS:
                 said = now
                 yield ""
-            heard = await within(listener.receive(), min(_RECHECK_SECONDS, self._timeout_seconds))
-            for event in heard or ():
-                if is_about(event, self.request_id) and (text := await self._take(event)):
-                    said = self._clock.monotonic()
-                    yield text
-            if not heard:
-                await self._look_up()
+            heard = await hearing.hear(at_most_seconds=started + self._timeout_seconds - now)
         output = self._response.output
         if output is not None and (rest := self._growing.finish(output.text)):
             yield rest
 
-    async def _take(self, event: Event) -> str:
+    def _take(self, event: Event) -> str:
         if isinstance(event, ResponseChunk):
             return self._growing.take(event)
         if isinstance(event, ResponseReady) and event.body:
             self._response = _decode(event.body)
-        elif may_end(event):
-            await self._look_up()
         return ""
 
     async def _look_up(self) -> None:

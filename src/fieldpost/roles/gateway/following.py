@@ -5,52 +5,65 @@ from uuid import UUID
 
 import msgspec
 
-from fieldpost.messages.events import Event, ResponseChunk, ResponseReady, StateChanged
-from fieldpost.messages.requests import RequestState
+from fieldpost.clock import Clock
+from fieldpost.errors import FieldpostError, UnavailableError
+from fieldpost.messages.events import ResponseChunk, StateChanged
+from fieldpost.messages.requests import RequestState, RequestStatus
 from fieldpost.services.answers import Answers
+from fieldpost.services.hearing import Heard, Hearing
 from fieldpost.services.mailbox import Mailbox
-from fieldpost.services.waiting import within
 from fieldpost.web import sse
+from fieldpost.web.problems import problem_of
 
 encode = msgspec.json.Encoder().encode
 
-#: How often the ledger is asked although nothing was heard.
-_RECHECK_SECONDS = 2.0
 
+class Following:
+    """One stream of events about one request."""
 
-async def follow(device_id: int, request_id: UUID, *, answers: Answers, mailbox: Mailbox) -> AsyncIterator[bytes]:
-    """`status` and `chunk` events as they come, then `response`; ends early when the process drains."""
-    async with mailbox.listen(device_id) as listener:
-        status = await answers.status(device_id, request_id)
-        yield _status_event(request_id, status.status, status.attempts)
-        quiet_seconds = 0.0
-        while not status.status.is_final and not answers.is_draining:
-            heard = await within(listener.receive(), _RECHECK_SECONDS)
-            events = [event for event in heard or () if is_about(event, request_id)]
-            for event in events:
-                if isinstance(event, StateChanged | ResponseChunk):
-                    yield _event(event)
-            if heard is None:
-                quiet_seconds += _RECHECK_SECONDS
-            elif events:
-                quiet_seconds = 0.0
-            if quiet_seconds >= sse.KEEP_ALIVE_SECONDS:
-                yield sse.KEEP_ALIVE
-                quiet_seconds = 0.0
-            if not heard or any(map(may_end, events)):
-                status = await answers.status(device_id, request_id)
-        if status.response is not None:
-            yield sse.event("response", bytes(msgspec.Raw(status.response)))
+    def __init__(self, *, device_id: int, request_id: UUID, answers: Answers, mailbox: Mailbox, clock: Clock) -> None:
+        self._device_id = device_id
+        self._request_id = request_id
+        self._answers = answers
+        self._mailbox = mailbox
+        self._clock = clock
 
+    async def events(self) -> AsyncIterator[bytes]:
+        """`status` and `chunk` events as they come, then `response`; ends early when the process drains.
 
-def may_end(event: Event) -> bool:
-    """Whether after this event there is a final answer to ask for."""
-    return isinstance(event, ResponseReady) or (isinstance(event, StateChanged) and event.status.is_final)
+        What goes wrong for good ends it with an `error` event; a ledger that is away is asked again.
+        """
+        try:
+            async with self._mailbox.listen(self._device_id, self._request_id) as listener:
+                hearing = Hearing(listener, self._clock)
+                heard = Heard(is_due=True)
+                is_begun = False
+                said_at = self._clock.monotonic()
+                while not self._answers.is_draining:
+                    for event in heard.events:
+                        if isinstance(event, StateChanged | ResponseChunk):
+                            said_at = self._clock.monotonic()
+                            yield _event(event)
+                    status = await self._status() if heard.may_end else None
+                    if status is not None and not is_begun:
+                        is_begun = True
+                        yield _status_event(self._request_id, status.status, status.attempts)
+                    if status is not None and status.status.is_final:
+                        if status.response is not None:
+                            yield sse.event("response", bytes(msgspec.Raw(status.response)))
+                        return
+                    if self._clock.monotonic() - said_at >= sse.KEEP_ALIVE_SECONDS:
+                        said_at = self._clock.monotonic()
+                        yield sse.KEEP_ALIVE
+                    heard = await hearing.hear()
+        except FieldpostError as error:
+            yield sse.event("error", encode(problem_of(error)))
 
-
-def is_about(event: Event, request_id: UUID) -> bool:
-    """Whether the event is about this request."""
-    return isinstance(event, StateChanged | ResponseChunk | ResponseReady) and event.request_id == request_id
+    async def _status(self) -> RequestStatus | None:
+        try:
+            return await self._answers.status(self._device_id, self._request_id)
+        except UnavailableError:
+            return None
 
 
 def _event(event: StateChanged | ResponseChunk) -> bytes:

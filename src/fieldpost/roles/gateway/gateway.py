@@ -37,7 +37,12 @@ class Gateway:
     ) -> None:
         self._credentials = credentials
         requests = RequestOperations(
-            settings=settings.server, models=tuple(backends.models), intake=intake, answers=answers, mailbox=mailbox
+            settings=settings.server,
+            models=backends.model_names,
+            intake=intake,
+            answers=answers,
+            mailbox=mailbox,
+            clock=clock,
         )
         responses = ResponseOperations(settings=settings.server, answers=answers)
         chat = ChatOperations(

@@ -6,11 +6,12 @@ from uuid import UUID
 
 import msgspec
 
+from fieldpost.clock import Clock
 from fieldpost.errors import ConflictError, InvalidRequestError, StateConflictError
 from fieldpost.messages.cursors import read_cursor, write_cursor
 from fieldpost.messages.requests import Channel, RequestBody, RequestState, RequestStatus
 from fieldpost.messages.responses import Response
-from fieldpost.roles.gateway.following import follow
+from fieldpost.roles.gateway.following import Following
 from fieldpost.services.answers import Answers
 from fieldpost.services.intake import Intake
 from fieldpost.services.mailbox import Mailbox
@@ -61,12 +62,14 @@ class RequestOperations:
         intake: Intake,
         answers: Answers,
         mailbox: Mailbox,
+        clock: Clock,
     ) -> None:
         self._max_wait_seconds = settings.max_wait_seconds
         self._models = models
         self._intake = intake
         self._answers = answers
         self._mailbox = mailbox
+        self._clock = clock
 
     def operations(self) -> list[Operation]:
         """All of them; the most used first."""
@@ -225,7 +228,14 @@ class RequestOperations:
     async def _events(self, call: Call) -> Reply:
         request_id, device_id = call.request_id(), call.device.device_id
         await self._answers.status(device_id, request_id)
-        stream = follow(device_id, request_id, answers=self._answers, mailbox=self._mailbox)
+        following = Following(
+            device_id=device_id,
+            request_id=request_id,
+            answers=self._answers,
+            mailbox=self._mailbox,
+            clock=self._clock,
+        )
+        stream = sse.nothing() if call.scope["method"] == "HEAD" else following.events()
         return Reply(content_type=sse.CONTENT_TYPE, headers=sse.HEADERS, stream=stream)
 
 
