@@ -1,10 +1,18 @@
-"""Shared state between instances: the bus, short-lived values, leases. All of it may be lost; nothing depends on it."""
+"""Shared state between instances: the bus, short-lived values, leases. All of it may be lost; nothing depends on it.
+
+The bus and the values never raise because their engine is away, and every call on them but `receive` returns within
+`PATIENCE_SECONDS`, done or not: what they are told goes missing then, and what they are asked is not there. So nobody who
+has something to promise (an accepted request, a final answer) loses it to them. They come back by themselves.
+"""
 
 from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from fieldpost.messages.events import Event
+
+#: The longest that the bus and the values keep a caller waiting for their engine.
+PATIENCE_SECONDS = 1.0
 
 
 class Subscription(Protocol):
@@ -13,16 +21,22 @@ class Subscription(Protocol):
     async def receive(self) -> Sequence[Event]:
         """Waits for at least one event, returns those there are, oldest first; an empty sequence says that some were lost.
 
-        The buffer is bounded: when it overflows, it is emptied and the loss is told.
+        The buffer is bounded: when it overflows, it is emptied and the loss is told. So is the loss of what was published
+        while the engine was away, or before a channel whose `follow` did not get through was followed.
+
+        Cancel: safe, nothing is lost.
         """
         ...
 
     async def follow(self, channels: Collection[str]) -> None:
-        """Hears these channels too from now on."""
+        """Hears these channels too: all that is published after it returns, where the engine is there.
+
+        Never raises because it is away: returns soon, follows them once it is back, and then tells a loss.
+        """
         ...
 
     async def unfollow(self, channels: Collection[str]) -> None:
-        """Hears these channels no more."""
+        """Hears these channels no more; perhaps a little longer where the engine is away. Never raises for that."""
         ...
 
 
@@ -30,7 +44,10 @@ class Bus(Protocol):
     """Publish and subscribe, at most once: a hint, never the record."""
 
     async def publish(self, channel: str, events: Sequence[Event]) -> None:
-        """Tells everyone who follows the channel; returns before they have heard."""
+        """Tells everyone who follows the channel; returns before they have heard.
+
+        Never raises because the engine is away: returns soon, and nobody hears of it.
+        """
         ...
 
     def subscribe(self, channels: Collection[str]) -> AbstractAsyncContextManager[Subscription]:
@@ -42,11 +59,11 @@ class SharedValues(Protocol):
     """Small values with a time to live, bounded in number; any of them may vanish early."""
 
     async def put(self, values: Sequence[tuple[str, bytes]], *, ttl_seconds: float) -> None:
-        """Sets values."""
+        """Sets values. Never raises because the engine is away: returns soon, and they are not there then."""
         ...
 
     async def get(self, key: str) -> bytes | None:
-        """The value, or None when it is not there or no more."""
+        """The value, or None when it is not there or no more, and soon also when the engine is away: it never raises."""
         ...
 
 

@@ -22,7 +22,7 @@ from fieldpost.errors import (
 from fieldpost.messages.devices import Credential
 from fieldpost.messages.identity import body_hash, keyed_id, time_id
 from fieldpost.messages.requests import Channel, Request, RequestBody
-from fieldpost.observability import Metrics
+from fieldpost.observability import Metrics, get_logger
 from fieldpost.ports.backends import Backends
 from fieldpost.services.queues import requests_queue
 from fieldpost.services.remembering import Remembered, recall, remember
@@ -30,6 +30,8 @@ from fieldpost.settings import Settings
 
 #: Requests whose outcome is open, remembered so that their key is not taken for another one.
 _MAX_OPEN = 10_000
+
+log = get_logger()
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -89,9 +91,9 @@ class Intake:
         if request.idempotency_key is not None and await self._is_known(request):
             return Accepted(request_id=request.id, body_hash=request.body_hash, duplicate=True)
         await self._publish(request)
-        await remember([request], self._backends.shared.values)
-        self._open.pop(request.id, None)
+        # From here on it is accepted: nothing that follows may say otherwise.
         self._accepted[channel].inc()
+        await self._remember(request)
         return Accepted(request_id=request.id, body_hash=request.body_hash, accepted_at=request.accepted_at)
 
     async def _publish(self, request: Request) -> None:
@@ -114,6 +116,14 @@ class Intake:
             self._open.pop(request.id, None)
             raise
 
+    async def _remember(self, request: Request) -> None:
+        try:
+            await remember([request], self._backends.shared.values)
+        except FieldpostError as error:
+            log.warning("request_not_remembered", request_id=str(request.id), error=repr(error))
+        # Not when this was cut short: then its key stands for it here alone.
+        self._open.pop(request.id, None)
+
     async def recall(self, request_id: UUID, device_id: int) -> Remembered | None:
         """What is remembered of a request of this device that the ledger may not have yet."""
         remembered = await recall(request_id, self._backends.shared.values)
@@ -132,7 +142,7 @@ class Intake:
         if (body.input.prompt is None) == (body.input.messages is None):
             raise InvalidRequestError("input needs exactly one of prompt and messages", errors=("input",))
         model = body.model or self.default_model
-        if model not in self._backends.models:
+        if model not in self._backends.model_names:
             raise UnknownModelError(f"there is no model {model!r}", errors=("model",))
         now = self._clock.now()
         deadline_at = None if body.deadline_seconds is None else now + timedelta(seconds=body.deadline_seconds)

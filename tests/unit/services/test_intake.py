@@ -1,7 +1,7 @@
 """The one intake behind all doors."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +10,7 @@ import pytest
 
 from fieldpost.errors import (
     BackendTimeoutError,
+    BackendUnavailableError,
     DrainingError,
     IdempotencyConflictError,
     InvalidRequestError,
@@ -20,6 +21,7 @@ from fieldpost.messages.identity import keyed_id
 from fieldpost.messages.requests import Channel, ChatMessage, Input, Priority, Request, RequestBody
 from fieldpost.ports.backends import Backends
 from fieldpost.ports.broker import Broker
+from fieldpost.ports.shared import SharedValues
 from fieldpost.services.intake import Intake
 from tests.support.clock import FakeClock
 from tests.unit.services.conftest import DEVICE, OTHER
@@ -205,3 +207,56 @@ async def test_what_was_refused_for_certain_leaves_its_key_free(intake: Intake, 
     await intake.accept(DEVICE, _body("second"), channel=Channel.HTTP, idempotency_key="k")
 
     assert ["second"] == [request.input.prompt for request in await _queued(backends)]
+
+
+class _Values:
+    """Shared values that do what a test says when they are set."""
+
+    def __init__(self, values: SharedValues, on_put: Callable[[], Awaitable[None]]) -> None:
+        self._values = values
+        self._on_put = on_put
+
+    async def get(self, key: str) -> bytes | None:
+        return await self._values.get(key)
+
+    async def put(self, values: Sequence[tuple[str, bytes]], *, ttl_seconds: float) -> None:
+        await self._on_put()
+
+
+def _with_values(intake: Intake, backends: Backends, on_put: Callable[[], Awaitable[None]]) -> None:
+    values = _Values(backends.shared.values, on_put)
+    shared = msgspec.structs.replace(backends.shared, values=values)  # type: ignore[type-var]
+    intake._backends = msgspec.structs.replace(backends, shared=shared)
+
+
+async def test_what_the_broker_confirmed_is_accepted_although_shared_state_cannot_keep_it(
+    intake: Intake, backends: Backends
+) -> None:
+    async def fail() -> None:
+        raise BackendUnavailableError
+
+    _with_values(intake, backends, fail)
+    accepted = await intake.accept(DEVICE, _body(), channel=Channel.HTTP, idempotency_key="k")
+
+    assert [accepted.request_id] == [request.id for request in await _queued(backends)]
+
+
+async def test_who_leaves_while_shared_state_is_told_leaves_the_key_to_the_request(
+    intake: Intake, backends: Backends
+) -> None:
+    is_told = asyncio.Event()
+
+    async def hang() -> None:
+        is_told.set()
+        await asyncio.Event().wait()
+
+    _with_values(intake, backends, hang)
+    accepting = asyncio.create_task(intake.accept(DEVICE, _body("first"), channel=Channel.HTTP, idempotency_key="k"))
+    await asyncio.wait_for(is_told.wait(), 30)
+    accepting.cancel()
+    await asyncio.wait([accepting])
+    intake._backends = backends
+
+    with pytest.raises(IdempotencyConflictError):
+        await intake.accept(DEVICE, _body("second"), channel=Channel.HTTP, idempotency_key="k")
+    assert ["first"] == [request.input.prompt for request in await _queued(backends)]
