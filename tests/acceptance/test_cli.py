@@ -364,6 +364,65 @@ def test_listening_with_a_wrong_key_ends_with_one_line(server: Server) -> None:
     assert _is_one_line(ran.err)
 
 
+# An output that takes nothing
+
+
+def _into_a_full_device(server: Server, key: str, *words: str) -> tuple[int, str]:
+    with Path("/dev/full").open("wb") as full:
+        ran = subprocess.run(
+            _command(*words),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=server.environment | {"FIELDPOST_KEY": key},
+            timeout=DEADLINE_SECONDS,
+            check=False,
+        )
+    return ran.returncode, ran.stderr.decode()
+
+
+@pytest.mark.parametrize("words", [("version",), ("config",), ("devices", "list"), ("--help",)])
+def test_an_output_that_cannot_be_written_is_one_line_and_status_1(
+    server: Server, key: str, words: tuple[str, ...]
+) -> None:
+    status, errors = _into_a_full_device(server, key, *words)
+
+    assert 1 == status
+    assert _is_one_line(errors)
+    assert "No space left on device" in errors
+
+
+@pytest.mark.parametrize("more", [(), ("--wait",), ("--wait", "--json")])
+def test_a_request_whose_id_cannot_be_printed_is_named_on_standard_error(
+    server: Server, key: str, more: tuple[str, ...]
+) -> None:
+    status, errors = _into_a_full_device(server, key, "send", TOPIC, "--idempotency-key", "one", *more)
+    request_id = _fieldpost(server, "send", TOPIC, "--idempotency-key", "one", key=key).out.strip()
+
+    assert 1 == status
+    assert _is_one_line(errors)
+    assert request_id in errors
+
+
+def test_an_answer_that_cannot_be_printed_is_not_acknowledged(server: Server, key: str) -> None:
+    request_id = _fieldpost(server, "send", TOPIC, key=key).out.strip()
+
+    status, errors = _into_a_full_device(server, key, "listen", "--count", "1")
+
+    assert 1 == status
+    assert _is_one_line(errors)
+    assert request_id in _fieldpost(server, "listen", "--count", "1", key=key).out
+
+
+def test_a_device_whose_key_cannot_be_printed_can_get_another(server: Server, key: str) -> None:
+    status, errors = _into_a_full_device(server, key, "devices", "add", "--kind", "truck", "--name", "Lost")
+
+    assert 1 == status
+    assert _is_one_line(errors)
+    rotate = shlex.split(errors.strip())[-4:]
+    assert ["fieldpost", "devices", "rotate"] == rotate[:3]
+    assert "Lost" in _fieldpost(server, *rotate[1:]).out
+
+
 # The rest
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pty
 import re
 import signal
 import socket
@@ -80,12 +81,13 @@ def _address(said: str) -> str:
 def test_it_says_where_everything_is_and_keeps_it_in_one_directory(tmp_path: Path) -> None:
     with _up("--port", "0", cwd=tmp_path) as (_, said):
         url = _address(said)
-        page = re.search(r"page\s+(\S+)#key=(fpa_\S+)", said)
+        page = re.search(r"page\s+(\S+)\s+\(key: (\S+)\)", said)
 
         assert 200 == httpx.get(f"{url}/ready").status_code
         assert page
         assert 200 == httpx.get(page[1]).status_code
-        assert page[2] == (tmp_path / "fieldpost-data" / "operator.key").read_text().strip()
+        assert "fieldpost-data/operator.key" == page[2]
+        assert (tmp_path / "fieldpost-data" / "operator.key").read_text().strip() not in said
         assert f"{url.replace('http', 'ws')}/v1/stream" in said
         assert "fieldpost-data/Cloud/Requests/<device id>/" in said
         assert "fieldpost-data/knowledge/" in said
@@ -93,6 +95,57 @@ def test_it_says_where_everything_is_and_keeps_it_in_one_directory(tmp_path: Pat
         assert all((made / name).is_dir() for name in ("Cloud/Requests", "Cloud/Responses", "knowledge"))
         assert (made / "fieldpost.db").is_file()
         assert [made] == list(tmp_path.iterdir())
+
+
+def test_a_person_at_a_terminal_gets_the_page_with_the_operators_key(tmp_path: Path) -> None:
+    with _at_a_terminal(tmp_path) as terminal:
+        said = b""
+        while b"Ctrl-C" not in said:
+            said += os.read(terminal, 4096)
+
+    key = (tmp_path / "fieldpost-data" / "operator.key").read_text().strip()
+    assert f"/#key={key}\r\n".encode() in said
+
+
+@contextlib.contextmanager
+def _at_a_terminal(directory: Path) -> Iterator[int]:
+    """`fieldpost up` whose output is a terminal: where that terminal is read."""
+    terminal, output = pty.openpty()
+    command = [sys.executable, "-m", "fieldpost", "up", "--port", "0"]
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.DEVNULL, env=_environment(), cwd=directory
+    )
+    os.close(output)
+    try:
+        yield terminal
+    finally:
+        process.kill()
+        process.wait(60)
+        os.close(terminal)
+
+
+def test_serving_goes_on_where_the_greeting_cannot_be_written(tmp_path: Path) -> None:
+    port = free_port()
+    with Path("/dev/full").open("wb") as full:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fieldpost", "up", "--port", str(port)],
+            stdout=full,
+            stderr=subprocess.DEVNULL,
+            env=_environment(),
+            cwd=tmp_path,
+        )
+    try:
+        eventually_now(lambda: _is_ready(port))
+    finally:
+        process.kill()
+        process.wait(60)
+
+
+def _is_ready(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/ready", timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def test_the_command_to_try_next_works_as_it_was_printed(tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """The commands, by group; each is a thin file that loads what it needs only when it runs."""
 
+import contextlib
+import os
 import sys
+from typing import NoReturn
 
 import typer
 
 from fieldpost.cli import demo, devices, listen, send, show, up
-from fieldpost.errors import FieldpostError
+from fieldpost.errors import FieldpostError, OutputError
 
 app = typer.Typer(
     name="fieldpost",
@@ -25,12 +28,25 @@ app.command("version")(show.version)
 
 
 def main() -> None:
-    """Runs a command; an error of ours is one line and status 1."""
+    """Runs a command; an error of ours, or an output that takes nothing more, is one line and status 1."""
     try:
         app()
     except FieldpostError as error:
-        text = f"{error.title} {error.detail}".strip()
-        print(f"fieldpost: {text}", file=sys.stderr)  # noqa: T201
-        sys.exit(1)
+        _fail(error)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # What cannot be reached or read has become an error of ours by now; what is left is what is printed.
+        _fail(OutputError(error.strerror or str(error)))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _fail(error: FieldpostError) -> NoReturn:
+    if isinstance(error, OutputError):
+        # What did not get out would be tried again at exit, and fail again, in words of Python's.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    text = f"{error.title} {error.detail}".strip()
+    with contextlib.suppress(OSError):
+        print(f"fieldpost: {text}", file=sys.stderr)  # noqa: T201
+    sys.exit(1)

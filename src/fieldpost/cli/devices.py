@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from fieldpost.cli.server import DEFAULT_URL, AsJson, Data, Operator, Url
+from fieldpost.errors import OutputError
 
 app = typer.Typer(help="Adds, shows and changes devices.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -90,6 +91,16 @@ def remove(id: Id, url: Url = None, data: Data = None, as_json: AsJson = False) 
 
 
 def _print_with_key(made: dict[str, Any], url: str, as_json: bool) -> None:
+    try:
+        _print_all(made, url, as_json)
+    except OSError as error:
+        again = f"fieldpost devices rotate {made['device']['id']}"
+        raise OutputError(
+            f"{error.strerror}; the device is there, its key is lost: make a new one with {again}"
+        ) from error
+
+
+def _print_all(made: dict[str, Any], url: str, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(made))
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fieldpost.cli.server import AsJson, Key, Url
-from fieldpost.errors import FieldpostError, InvalidRequestError, RequestTooLargeError, UnreachableError
+from fieldpost.errors import FieldpostError, InvalidRequestError, OutputError, RequestTooLargeError, UnreachableError
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -48,7 +48,11 @@ def send(
     except UnreachableError as error:
         error.detail = f"{error.detail}. Is it running? Start one with: fieldpost up"
         raise
-    _print(outcome, as_json)
+    try:
+        _print(outcome, as_json)
+    except OSError as error:
+        request_id = getattr(outcome, "request_id", outcome)
+        raise OutputError(f"{error.strerror}; the request was accepted, its id is {request_id}") from error
 
 
 def _question(prompt: str | None, file: str | None) -> str:

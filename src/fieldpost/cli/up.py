@@ -1,5 +1,6 @@
 """`fieldpost up`: everything in one process."""
 
+import contextlib
 import shlex
 import shutil
 import sys
@@ -42,17 +43,25 @@ def up(
 
     from fieldpost.supervisor import run
 
-    uvloop.run(run(loaded, on_listening=lambda bound: typer.echo(_greeting(loaded, bound))))
+    uvloop.run(run(loaded, on_listening=lambda bound: _greet(loaded, bound)))
 
 
-def _greeting(loaded: "Settings", port: int) -> str:
+def _greet(loaded: "Settings", port: int) -> None:
+    # Where nobody can read it, serving is what counts.
+    with contextlib.suppress(OSError):
+        typer.echo(_greeting(loaded, port, is_for_a_person=sys.stdout.isatty()))
+
+
+def _greeting(loaded: "Settings", port: int, *, is_for_a_person: bool) -> str:
     directory = Path(loaded.data.directory)
     url = f"http://{_reached_at(loaded.server.host)}:{port}"
-    key = (directory / "operator.key").read_text(encoding="ascii").strip()
+    key = directory / "operator.key"
+    # A service's output goes to logs, which more people read than may hold the key.
+    page = f"{url}/#key={key.read_text(encoding='ascii').strip()}" if is_for_a_person else f"{url}/    (key: {key})"
     model = loaded.model.name or ("model" if loaded.model.url else "library")
     return (
         f"Fieldpost is up.\n"
-        f"  page        {url}/#key={key}\n"
+        f"  page        {page}\n"
         f"  HTTP        {url}/v1/requests    OpenAI-compatible  {url}/v1\n"
         f"  WebSocket   {url.replace('http', 'ws', 1)}/v1/stream\n"
         f"  folder      {directory / 'Cloud' / 'Requests'}/<device id>/\n"
