@@ -4,18 +4,12 @@ import asyncio
 
 import pytest
 
-from fieldpost.backends.sqlite.opening import Embedded
 from fieldpost.errors import ConflictError
 from fieldpost.messages.devices import DeviceKind
 from fieldpost.ports.devices import DeviceDirectory
 from tests.support.messages import at
 
 HASH = bytes(range(32))
-
-
-@pytest.fixture
-def directory(embedded: Embedded) -> DeviceDirectory:
-    return embedded.devices
 
 
 async def _add(directory: DeviceDirectory, device_id: int | None = None) -> int:

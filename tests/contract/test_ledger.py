@@ -8,7 +8,6 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 
-from fieldpost.backends.sqlite.opening import Embedded
 from fieldpost.messages.identity import body_hash
 from fieldpost.messages.requests import Channel, Priority, Request, RequestState
 from fieldpost.messages.responses import Job, Response
@@ -25,11 +24,6 @@ from fieldpost.ports.ledger import (
 )
 from fieldpost.services.endings import EXPIRED, too_many_deaths
 from tests.support.messages import a_request, a_response, at
-
-
-@pytest.fixture
-def ledger(embedded: Embedded) -> Ledger:
-    return embedded.ledger
 
 
 async def _record(ledger: Ledger, *requests: Request, dispatched: bool = True) -> None:
@@ -713,3 +707,51 @@ async def test_a_file_whose_request_is_gone_waits_for_nothing(ledger: Ledger) ->
     (file,) = await ledger.waiting_files.page(after=None, limit=10)
 
     assert file.is_ended
+
+
+# Retention
+
+
+async def _purge(ledger: Ledger, *, days: float, undelivered_days: float, limit: int = 100) -> int:
+    day = 86_400
+    return await ledger.records.purge(
+        acknowledged_before=at(days * day), undelivered_before=at(undelivered_days * day), limit=limit
+    )
+
+
+async def test_what_is_old_enough_is_removed_and_nothing_else(ledger: Ledger) -> None:
+    acknowledged, undelivered, file, open_ = a_request(), a_request(), a_request(file_name="a.txt"), a_request()
+    await _answered(ledger, acknowledged, undelivered, file)
+    await _record(ledger, open_)
+    await ledger.deliveries.acknowledge([acknowledged.id], 1, now=at(20))
+
+    before = await _purge(ledger, days=0, undelivered_days=0)
+    first = await _purge(ledger, days=1, undelivered_days=0)
+    left_first = set(await ledger.records.standings([acknowledged.id, undelivered.id, file.id, open_.id]))
+    second = await _purge(ledger, days=1, undelivered_days=1)
+    left = set(await ledger.records.standings([acknowledged.id, undelivered.id, file.id, open_.id]))
+
+    assert (0, 1, 2) == (before, first, second)
+    assert {undelivered.id, file.id, open_.id} == left_first
+    assert {open_.id} == left
+
+
+async def test_purging_goes_on_in_batches_until_nothing_is_left(ledger: Ledger) -> None:
+    requests = [a_request() for _ in range(5)]
+    await _answered(ledger, *requests)
+    await ledger.deliveries.acknowledge([request.id for request in requests], 1, now=at(20))
+
+    assert [2, 2, 1, 0] == [await _purge(ledger, days=1, undelivered_days=0, limit=2) for _ in range(4)]
+
+
+async def test_dead_letters_and_cancellations_without_a_request_are_purged_too(ledger: Ledger) -> None:
+    request = a_request()
+    await ledger.records.bury(reason="unreadable", body=b"{", now=at(0))
+    await ledger.records.bury(reason="unreadable", body=b"[", now=at(200_000))
+    await ledger.records.cancel(request.id, 1, expected=True, now=at(0))
+
+    await _purge(ledger, days=1, undelivered_days=1)
+
+    outcomes = await ledger.records.record([request], dispatched=(), now=at(200_000))
+    assert ["["] == [letter.body for letter in await ledger.records.dead_letters(before=None, limit=10)]
+    assert {request.id: RecordOutcome.NEW} == outcomes

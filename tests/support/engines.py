@@ -4,6 +4,7 @@ The processes are children of an event loop of their own in a thread, because te
 """
 
 import asyncio
+import itertools
 import os
 import shutil
 import tempfile
@@ -13,6 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import asyncpg  # type: ignore[import-untyped]
+
+from fieldpost.backends.postgresql.opening import upgrade
 from fieldpost.clock import SystemClock
 from fieldpost.cluster.child import Child, Program
 from fieldpost.cluster.engines import postgresql, rabbitmq, redis
@@ -200,10 +204,38 @@ class PostgreSQL:
         self._place = place
         self.server = _server(place.ports(1)[0])
         self.child = place.run(self._start())
+        self._numbers = itertools.count(1)
+        self._template: str | None = None
 
     @property
     def url(self) -> str:
         return self.server.url
+
+    def make_database(self) -> str:
+        """A new database with Fieldpost's tables, by its URL."""
+        if self._template is None:
+            self._template = self.make_empty_database()
+            self._place.run(upgrade(self._url_of(self._template)))
+        return self._url_of(self._create(f"TEMPLATE {self._template}"))
+
+    def make_empty_database(self) -> str:
+        """A new database without tables, by its name."""
+        return self._create("")
+
+    def drop_database(self, url: str) -> None:
+        self.execute(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
+
+    def execute(self, statement: str, url: str | None = None) -> list[Any]:
+        """Runs one statement on a connection of its own, and returns its rows."""
+        return self._place.run(_execute(url or self.url, statement))
+
+    def _create(self, options: str) -> str:
+        name = f"test_{next(self._numbers)}"
+        self.execute(f"CREATE DATABASE {name} {options}")
+        return name
+
+    def _url_of(self, name: str) -> str:
+        return self.url.rpartition("/")[0] + f"/{name}"
 
     def kill(self) -> None:
         self._place.run(self.child.kill())
@@ -233,6 +265,14 @@ class PostgreSQL:
             seconds=READY_SECONDS,
             children=(child,),
         )
+
+
+async def _execute(url: str, statement: str) -> list[Any]:
+    connection = await asyncpg.connect(url, timeout=READY_SECONDS, command_timeout=READY_SECONDS)
+    try:
+        return list(await connection.fetch(statement))
+    finally:
+        await connection.close()
 
 
 def _server(port: int) -> postgresql.Server:

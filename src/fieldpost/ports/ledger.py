@@ -168,7 +168,7 @@ class Records(Protocol):
         limit: int,
         limit_bytes: int,
     ) -> RequestPage:
-        """Requests newest first, of one device or of all; `before` is (accepted_at, id).
+        """Requests newest first, of one device or of all; `before` is (accepted_at, id). It may be a moment behind.
 
         At most `limit` of them, and so many that requests and answers come to at most `limit_bytes`, but always one if
         there is one.
@@ -180,7 +180,15 @@ class Records(Protocol):
         ...
 
     async def dead_letters(self, *, before: int | None, limit: int) -> Sequence[DeadLetter]:
-        """Dead letters, newest first."""
+        """Dead letters, newest first; like `page`, where there are replicas, perhaps without what came just now."""
+        ...
+
+    async def purge(self, *, acknowledged_before: datetime, undelivered_before: datetime, limit: int) -> int:
+        """Removes a batch of what was kept long enough; fewer than `limit` means that no more is old enough now.
+
+        That is: requests acknowledged before `acknowledged_before`, and tombstones as old; requests that ended before
+        `undelivered_before` without an acknowledgement, and dead letters as old. Never one that has not ended.
+        """
         ...
 
 
@@ -271,7 +279,10 @@ class Deliveries(Protocol):
     async def completed(
         self, device_ids: Sequence[int], *, after: tuple[datetime, UUID], limit: int
     ) -> Sequence[Completion]:
-        """Which requests of these devices ended after `after` and are not yet acknowledged, in order of completion."""
+        """Which requests of these devices ended after `after` and are not yet acknowledged, in order of completion.
+
+        It may be a moment behind: ask again from a little before.
+        """
         ...
 
     async def unacknowledged(self, request_ids: Sequence[UUID], device_id: int) -> Collection[UUID]:

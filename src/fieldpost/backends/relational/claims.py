@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
-from fieldpost.backends.relational import rows
+from fieldpost.backends.relational import locking, rows
 from fieldpost.backends.relational.schema import PROCESSING, QUEUED, dead_letters, requests
 from fieldpost.messages.requests import Channel
 from fieldpost.ports.ledger import Claim, Finish, Finished, Retry
@@ -40,6 +40,7 @@ _OPEN = (
         requests.c.envelope,
     )
     .where(requests.c.id.in_(rows.ids_parameter), or_(rows.state_is(PROCESSING), rows.state_is(QUEUED)))
+    .order_by(requests.c.id)
     .with_for_update()
 )
 _RENEW = (
@@ -76,6 +77,7 @@ def claim(
 ) -> Sequence[Claim]:
     """See `ports.ledger.Claims.claim`."""
     parameters = {"ids": list(request_ids), "now": now, "new_holder": holder, "until": until}
+    locking.rows_of(connection, request_ids)
     # All rows before the first is read: one that cannot be must not leave a statement open behind it.
     claimed = connection.execute(_CLAIM, parameters).all()
     return [

@@ -65,8 +65,11 @@ _FILES = (
     .order_by(requests.c.completed_at)
     .limit(bindparam("row_limit"))
 )
-_MINE = select(requests.c.id, requests.c.acknowledged_at).where(
-    requests.c.id.in_(rows.ids_parameter), requests.c.device_id == bindparam("owner"), rows.is_final()
+_MINE = (
+    select(requests.c.id, requests.c.acknowledged_at)
+    .where(requests.c.id.in_(rows.ids_parameter), requests.c.device_id == bindparam("owner"), rows.is_final())
+    .order_by(requests.c.id)
+    .with_for_update()
 )
 _ACKNOWLEDGE = (
     update(requests)

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
+from fieldpost.backends.relational import locking
 from fieldpost.backends.relational.rows import Executor
 from fieldpost.backends.relational.schema import devices
 from fieldpost.errors import ConflictError
@@ -68,6 +69,7 @@ class RelationalDirectory:
 def _add(
     connection: Connection, kind: DeviceKind, name: str, key_hash: bytes, now: datetime, device_id: int | None
 ) -> Device:
+    locking.directory(connection)
     if device_id is None:
         device_id = (connection.scalar(select(func.max(devices.c.id))) or 0) + 1
     elif connection.scalar(select(devices.c.id).where(devices.c.id == device_id)) is not None:
@@ -85,7 +87,8 @@ def _get(connection: Connection, device_id: int) -> Device | None:
 def _change(connection: Connection, device_id: int, values: dict[str, Any]) -> Device | None:
     before = _get(connection, device_id)
     if before is not None and values:
-        connection.execute(update(devices).where(devices.c.id == device_id).values(**values))
+        # Not one that was removed since it was read.
+        connection.execute(update(devices).where(_LIVE, devices.c.id == device_id).values(**values))
     return before if before is None or "removed_at" in values else _get(connection, device_id)
 
 

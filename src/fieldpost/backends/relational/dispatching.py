@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
-from fieldpost.backends.relational import claims, rows
+from fieldpost.backends.relational import claims, locking, rows
 from fieldpost.backends.relational.schema import PROCESSING, QUEUED, dead_letters, requests
 from fieldpost.messages.requests import Channel, Priority, RequestState
 from fieldpost.messages.responses import Job, Problem, Response
@@ -54,6 +54,7 @@ _LOST = (
     .where(*_IN_FLIGHT, requests.c.dispatched_at < bindparam("before"))
     .order_by(requests.c.dispatched_at)
     .limit(bindparam("row_limit"))
+    .with_for_update(skip_locked=True)
 )
 _UNDISPATCH = (
     update(requests).where(requests.c.id.in_(rows.ids_parameter), rows.state_is(QUEUED)).values(dispatched_at=None)
@@ -117,6 +118,7 @@ def waiting(
 
 def mark_dispatched(connection: Connection, request_ids: Sequence[UUID], now: datetime) -> None:
     """See `ports.ledger.Dispatch.mark_dispatched`."""
+    locking.rows_of(connection, request_ids)
     connection.execute(_MARK, {"ids": list(request_ids), "now": now})
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from fieldpost.backends.relational import claims, deliveries, dispatching, recording, waiting_files
+from fieldpost.backends.relational import claims, deliveries, dispatching, recording, retention, waiting_files
 from fieldpost.backends.relational.rows import Executor
 from fieldpost.messages.requests import Priority, Request, RequestState, RequestStatus
 from fieldpost.messages.responses import Job, Problem
@@ -36,6 +36,15 @@ def relational_ledger(executor: Executor) -> Ledger:
     )
 
 
+def _is_final(status: RequestStatus | None) -> bool:
+    # It never changes again, so that it is true wherever it is read.
+    return status is not None and status.status.is_final
+
+
+def _always(_result: object) -> bool:
+    return True
+
+
 class RelationalRecords:
     """See `ports.ledger.Records`."""
 
@@ -60,7 +69,9 @@ class RelationalRecords:
 
     async def status(self, request_id: UUID, device_id: int) -> RequestStatus | None:
         """See the port."""
-        return await self._executor.read(lambda connection: recording.status(connection, request_id, device_id))
+        return await self._executor.read(
+            lambda connection: recording.status(connection, request_id, device_id), believed=_is_final
+        )
 
     async def page(
         self,
@@ -73,7 +84,8 @@ class RelationalRecords:
     ) -> RequestPage:
         """See the port."""
         return await self._executor.read(
-            lambda connection: recording.page(connection, device_id, state, before, limit, limit_bytes)
+            lambda connection: recording.page(connection, device_id, state, before, limit, limit_bytes),
+            believed=_always,
         )
 
     async def standings(self, request_ids: Sequence[UUID]) -> Mapping[UUID, Standing]:
@@ -82,7 +94,16 @@ class RelationalRecords:
 
     async def dead_letters(self, *, before: int | None, limit: int) -> Sequence[DeadLetter]:
         """See the port."""
-        return await self._executor.read(lambda connection: recording.read_dead_letters(connection, before, limit))
+        return await self._executor.read(
+            lambda connection: recording.read_dead_letters(connection, before, limit), believed=_always
+        )
+
+    async def purge(self, *, acknowledged_before: datetime, undelivered_before: datetime, limit: int) -> int:
+        """See the port."""
+        return await self._executor.write(
+            lambda connection: retention.purge(connection, acknowledged_before, undelivered_before, limit),
+            needs_replica=False,
+        )
 
 
 class RelationalClaims:
@@ -99,11 +120,13 @@ class RelationalClaims:
 
     async def renew(self, attempts: Mapping[UUID, int], *, now: datetime, until: datetime) -> Collection[UUID]:
         """See the port."""
-        return await self._executor.write(lambda connection: claims.renew(connection, attempts, now, until))
+        return await self._executor.write(
+            lambda connection: claims.renew(connection, attempts, now, until), needs_replica=False
+        )
 
     async def release(self, attempts: Mapping[UUID, int], *, now: datetime) -> None:
         """See the port."""
-        await self._executor.write(lambda connection: claims.release(connection, attempts, now))
+        await self._executor.write(lambda connection: claims.release(connection, attempts, now), needs_replica=False)
 
     async def finish(
         self, finishes: Sequence[Finish], retries: Sequence[Retry], *, now: datetime
@@ -128,14 +151,17 @@ class RelationalDispatch:
 
     async def mark_dispatched(self, request_ids: Sequence[UUID], *, now: datetime) -> None:
         """See the port."""
-        await self._executor.write(lambda connection: dispatching.mark_dispatched(connection, request_ids, now))
+        await self._executor.write(
+            lambda connection: dispatching.mark_dispatched(connection, request_ids, now), needs_replica=False
+        )
 
     async def undispatch(
         self, model: str, priority: Priority, *, in_queue: int, dispatched_before: datetime, limit: int
     ) -> int:
         """See the port."""
         return await self._executor.write(
-            lambda connection: dispatching.undispatch(connection, model, priority, in_queue, dispatched_before, limit)
+            lambda connection: dispatching.undispatch(connection, model, priority, in_queue, dispatched_before, limit),
+            needs_replica=False,
         )
 
     async def reap(
@@ -171,7 +197,9 @@ class RelationalDeliveries:
         self, device_ids: Sequence[int], *, after: tuple[datetime, UUID], limit: int
     ) -> Sequence[Completion]:
         """See the port."""
-        return await self._executor.read(lambda connection: deliveries.completed(connection, device_ids, after, limit))
+        return await self._executor.read(
+            lambda connection: deliveries.completed(connection, device_ids, after, limit), believed=_always
+        )
 
     async def unacknowledged(self, request_ids: Sequence[UUID], device_id: int) -> Collection[UUID]:
         """See the port."""

@@ -1,13 +1,13 @@
 """Statements by which requests enter the ledger, are cancelled, and are looked up."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, tuple_, update
 
-from fieldpost.backends.relational import rows
+from fieldpost.backends.relational import locking, rows
 from fieldpost.backends.relational.schema import CANCELLED, FIRST_FINAL, dead_letters, requests, tombstones
 from fieldpost.messages.requests import Request, RequestState, RequestStatus
 from fieldpost.messages.responses import Response
@@ -41,6 +41,11 @@ _WHOLE = (
     .where(requests.c.id.in_(rows.ids_parameter))
     .order_by(requests.c.accepted_at.desc(), requests.c.id.desc())
 )
+_CANCELLABLE = (
+    select(*_STATUS_COLUMNS, requests.c.envelope)
+    .where(requests.c.id == bindparam("id"), requests.c.device_id == bindparam("device_id"))
+    .with_for_update()
+)
 _ONE = select(*_STATUS_COLUMNS).where(requests.c.id == bindparam("id"), requests.c.device_id == bindparam("device_id"))
 
 
@@ -49,29 +54,38 @@ def record(
 ) -> Mapping[UUID, RecordOutcome]:
     """See `ports.ledger.Records.record`."""
     ids = [request.id for request in batch]
-    hashes: dict[UUID, bytes] = {row.id: bytes(row.body_hash) for row in connection.execute(_EXISTING, {"ids": ids})}
-    cancelled = {row.request_id: row.device_id for row in connection.execute(_TOMBSTONES, {"ids": ids})}
+    locking.arrivals(connection, ids)
+    hashes = _hashes(connection, ids)
+    tombs = {row.request_id: row.device_id for row in connection.execute(_TOMBSTONES, {"ids": ids})}
+    first: dict[UUID, Request] = {}
+    for request in batch:
+        if request.id not in hashes:
+            first.setdefault(request.id, request)
+    cancelled = {request.id for request in first.values() if tombs.get(request.id) == request.device_id}
+    new = _insert(
+        connection,
+        (
+            _row(request, now, is_dispatched=request.id in dispatched, is_cancelled=request.id in cancelled)
+            for request in first.values()
+        ),
+    )
+    # Those that another processor has recorded since they were looked for.
+    hashes |= _hashes(connection, first.keys() - new)
     outcomes: dict[UUID, RecordOutcome] = {}
-    new: list[dict[str, Any]] = []
     conflicts: list[dict[str, Any]] = []
     for request in batch:
-        known = hashes.get(request.id)
-        if known is None:
+        if request.id in new and request is first[request.id]:
+            outcomes[request.id] = RecordOutcome.CANCELLED if request.id in cancelled else RecordOutcome.NEW
             hashes[request.id] = request.body_hash
-            is_cancelled = cancelled.get(request.id) == request.device_id
-            outcomes[request.id] = RecordOutcome.CANCELLED if is_cancelled else RecordOutcome.NEW
-            new.append(_row(request, now, is_dispatched=request.id in dispatched, is_cancelled=is_cancelled))
-        elif known == request.body_hash:
+        elif hashes.get(request.id, request.body_hash) == request.body_hash:
             outcomes.setdefault(request.id, RecordOutcome.DUPLICATE)
         else:
             outcomes.setdefault(request.id, RecordOutcome.CONFLICT)
             conflicts.append(_conflict(request, now))
-    if new:
-        connection.execute(rows.insert_or_ignore(connection, requests), new)
     if conflicts:
         connection.execute(insert(dead_letters), conflicts)
-    if cancelled:
-        connection.execute(_DROP_TOMBSTONES, {"ids": list(cancelled)})
+    if tombs:
+        connection.execute(_DROP_TOMBSTONES, {"ids": list(tombs)})
     return outcomes
 
 
@@ -84,11 +98,12 @@ def cancel(
     connection: Connection, request_id: UUID, device_id: int, expected: bool, now: datetime
 ) -> RequestStatus | None:
     """See `ports.ledger.Records.cancel`."""
-    row = connection.execute(
-        select(*_STATUS_COLUMNS, requests.c.envelope)
-        .where(requests.c.id == request_id, requests.c.device_id == device_id)
-        .with_for_update()
-    ).first()
+    which = {"id": request_id, "device_id": device_id}
+    row = connection.execute(_CANCELLABLE, which).first()
+    if row is None and expected:
+        # Somebody may be recording it: then this waits, and finds it.
+        locking.absence(connection, request_id)
+        row = connection.execute(_CANCELLABLE, which).first()
     if row is None:
         if expected:
             connection.execute(
@@ -163,6 +178,22 @@ def read_dead_letters(connection: Connection, before: int | None, limit: int) ->
         )
         for row in connection.execute(query)
     ]
+
+
+def _hashes(connection: Connection, request_ids: Collection[UUID]) -> dict[UUID, bytes]:
+    if not request_ids:
+        return {}
+    found = connection.execute(_EXISTING, {"ids": list(request_ids)})
+    return {row.id: bytes(row.body_hash) for row in found}
+
+
+def _insert(connection: Connection, new: Iterable[dict[str, Any]]) -> set[UUID]:
+    """The ids of those that were not there; in order, so that batches that share some never wait in a circle."""
+    ordered = sorted(new, key=lambda row: row["id"])
+    if not ordered:
+        return set()
+    statement = rows.insert_or_ignore(connection, requests).returning(requests.c.id)
+    return set(connection.scalars(statement, ordered))
 
 
 _CURSOR_TYPES = (requests.c.accepted_at.type, requests.c.id.type)

@@ -45,12 +45,20 @@ _encode_json = msgspec.json.Encoder().encode
 class Executor(Protocol):
     """Runs functions of a connection in a transaction: what SQLite and PostgreSQL each do in their way."""
 
-    async def write(self, function: Callable[[Connection], T]) -> T:
-        """In a transaction that is on disk when this returns; the function may run more than once."""
+    async def write(self, function: Callable[[Connection], T], *, needs_replica: bool = True) -> T:
+        """In a transaction that is on disk when this returns; the function may run more than once.
+
+        Args:
+            needs_replica: False for what may be lost with this server's disk: marks that heal by themselves.
+        """
         ...
 
-    async def read(self, function: Callable[[Connection], T]) -> T:
-        """Over what is committed."""
+    async def read(self, function: Callable[[Connection], T], *, believed: Callable[[T], bool] | None = None) -> T:
+        """Over what is committed.
+
+        Args:
+            believed: which results may come from a replica, which can be a little behind; without it, none.
+        """
         ...
 
 

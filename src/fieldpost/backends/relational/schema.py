@@ -143,6 +143,13 @@ Index(
     postgresql_where=text("state >= 2 AND acknowledged_at IS NULL AND file_name IS NOT NULL"),
 )
 
+Index(
+    "requests_acknowledged",
+    requests.c.acknowledged_at,
+    sqlite_where=text("state >= 2 AND acknowledged_at IS NOT NULL"),
+    postgresql_where=text("state >= 2 AND acknowledged_at IS NOT NULL"),
+)
+
 #: Cancellations that came before their request.
 tombstones = Table(
     "tombstones",

@@ -2,10 +2,11 @@
 
 from sqlalchemy import Connection, inspect, text
 
+from fieldpost.backends.relational import locking
 from fieldpost.errors import ConfigError
 
 #: The newest migration.
-HEAD = "0002"
+HEAD = "0003"
 
 
 def upgrade(connection: Connection) -> None:
@@ -14,6 +15,11 @@ def upgrade(connection: Connection) -> None:
     Raises:
         ConfigError: the database was made by a newer Fieldpost.
     """
+    current = revision(connection)
+    if current == HEAD:
+        return
+    locking.schema(connection)
+    # Somebody else may have done it while this waited.
     current = revision(connection)
     if current == HEAD:
         return

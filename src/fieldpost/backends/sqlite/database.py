@@ -97,7 +97,7 @@ class Database:
         with translated(), self._writing.begin() as connection:
             return function(connection)
 
-    async def write(self, function: Callable[[Connection], T]) -> T:
+    async def write(self, function: Callable[[Connection], T], *, needs_replica: bool = True) -> T:  # noqa: ARG002
         """Returns the function's result once its transaction is on disk; errors as for `submit`.
 
         Cancel: the write still happens.
@@ -128,7 +128,7 @@ class Database:
         self._waiting.put(_Write(function, loop, future))
         return future
 
-    async def read(self, function: Callable[[Connection], T]) -> T:
+    async def read(self, function: Callable[[Connection], T], *, believed: Callable[[T], bool] | None = None) -> T:  # noqa: ARG002
         """Returns the function's result over the latest committed state.
 
         Raises:

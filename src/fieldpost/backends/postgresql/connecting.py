@@ -1,0 +1,99 @@
+"""Connections that PgBouncer's transaction mode allows, and that do not outlive a dead server unnoticed.
+
+No prepared statement has a name: the next transaction may be on another server connection. No statement has a timeout of
+asyncpg's: at its end asyncpg asks the server to cancel, and a commit whose wait for a replica is cancelled is there, seen
+by everyone, and perhaps on no replica. Whoever uses a connection ends it instead; see `node`.
+"""
+
+import socket
+from typing import Any
+
+import asyncpg  # type: ignore[import-untyped]
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from fieldpost.errors import ConfigError
+
+CONNECT_SECONDS = 3.0
+#: How long a transaction waits for a free connection.
+POOL_SECONDS = 5.0
+#: Unanswered for this long, a connection is dead: to the kernel for what was sent, to keepalives when all is quiet.
+_DEAD_AFTER_SECONDS = 10
+_KEEPALIVE_SECONDS = 3
+#: No connection grows older, so that load spreads again after a server came back.
+_RECYCLE_SECONDS = 1800
+#: How the server says that a commit is on its own disk, although nobody waited for a replica.
+_UNCONFIRMED = "canceling wait for synchronous replication"
+
+
+class Session(asyncpg.Connection):  # type: ignore[misc]
+    """A connection that notices when the server gave up waiting for a replica."""
+
+    __slots__ = ("is_unconfirmed",)
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        self.is_unconfirmed = False
+
+    def note(self, _connection: object, message: Any) -> None:
+        """Hears what the server says beside its answers."""
+        if _UNCONFIRMED in str(message):
+            self.is_unconfirmed = True
+
+
+def make_engine(url: str, *, pool_size: int) -> AsyncEngine:
+    """A pool of at most so many connections; none is opened yet.
+
+    Raises:
+        ConfigError: the URL is not one of PostgreSQL's.
+    """
+    try:
+        address = make_url(url)
+    except ArgumentError:
+        raise ConfigError(f"not a URL of a database: {url}") from None
+    if address.drivername != "postgresql" or not address.host or not address.database:
+        raise ConfigError(f"a database's URL is postgresql://user@host:port/database, not {address!r}")
+    return create_async_engine(
+        address.set(drivername="postgresql+asyncpg"),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=POOL_SECONDS,
+        pool_recycle=_RECYCLE_SECONDS,
+        connect_args={
+            "async_creator_fn": _connect,
+            "prepared_statement_cache_size": 0,
+            "prepared_statement_name_func": lambda: "",
+        },
+    )
+
+
+async def _connect(*args: Any, **keywords: Any) -> Session:
+    session: Session = await asyncpg.connect(
+        *args,
+        **keywords,
+        timeout=CONNECT_SECONDS,
+        statement_cache_size=0,
+        connection_class=Session,
+    )
+    session.add_log_listener(session.note)
+    _notice_death(session)
+    return session
+
+
+def _notice_death(session: Session) -> None:
+    # asyncpg has no other way to its socket.
+    connected = session._transport.get_extra_info("socket")  # noqa: SLF001
+    if connected is None or connected.family not in {socket.AF_INET, socket.AF_INET6}:
+        return
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    options = {
+        "TCP_KEEPIDLE": _KEEPALIVE_SECONDS,
+        "TCP_KEEPINTVL": _KEEPALIVE_SECONDS,
+        "TCP_KEEPCNT": 2,
+        "TCP_USER_TIMEOUT": _DEAD_AFTER_SECONDS * 1000,
+    }
+    for name, value in options.items():
+        # Not every system has all of them.
+        if hasattr(socket, name):
+            connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
