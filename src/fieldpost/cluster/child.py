@@ -17,8 +17,8 @@ from fieldpost.errors import BackendUnavailableError
 
 #: How long a process that was killed outright may take to be gone.
 _KILLED_SECONDS = 10.0
-#: Marks every process of one data directory, also those that its children start.
-MARK = "FIELDPOST_CLUSTER_MARK"
+#: Marks every process of one data directory, also those that its children start. No setting: roles would refuse it.
+MARK = "PART_OF_FIELDPOST_CLUSTER"
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from fieldpost.errors import ConfigError
 
 #: Below what the kernel gives to outgoing connections, so that none of these takes a port between choice and use.
-_FIRST, _LAST = 20_000, 32_000
+FIRST, LAST = 20_000, 32_000
 
 
-def free_ports(count: int, *, taken: Sequence[int] = (), start: int = _FIRST) -> list[int]:
+def free_ports(count: int, *, taken: Sequence[int] = (), start: int = FIRST) -> list[int]:
     """Ports on loopback that nobody listens on now, in ascending order.
 
     Args:
@@ -19,14 +19,14 @@ def free_ports(count: int, *, taken: Sequence[int] = (), start: int = _FIRST) ->
         ConfigError: there are not so many.
     """
     found: list[int] = []
-    candidates = [*range(start, _LAST), *range(_FIRST, start)]
+    candidates = [*range(start, LAST), *range(FIRST, start)]
     for port in candidates:
         if len(found) == count:
             break
         if port not in taken and is_free(port):
             found.append(port)
     if len(found) < count:
-        raise ConfigError(f"there are no {count} free ports between {_FIRST} and {_LAST}")
+        raise ConfigError(f"there are no {count} free ports between {FIRST} and {LAST}")
     return sorted(found)
 
 

@@ -8,10 +8,17 @@ from string import Template
 from fieldpost.cluster.users import User
 
 
-def fill(name: str, **values: object) -> str:
-    """The template's text with its `$names` filled in; one that is missing is an error."""
-    text = (resources.files("fieldpost.templates") / "cluster" / name).read_text(encoding="utf-8")
-    return Template(text).substitute({key: str(value) for key, value in values.items()})
+class _AtTemplate(Template):
+    """For files in whose own language `$` stands before every variable."""
+
+    delimiter = "@"
+
+
+def fill(template: str, /, **values: object) -> str:
+    """The template's text with its `$names` (NGINX's: `@names`) filled in; one that is missing is an error."""
+    text = (resources.files("fieldpost.templates") / "cluster" / template).read_text(encoding="utf-8")
+    kind = _AtTemplate if template.startswith("nginx") else Template
+    return kind(text).substitute({key: str(value) for key, value in values.items()})
 
 
 def write(path: Path, text: str, user: User | None = None) -> Path:

@@ -1,0 +1,82 @@
+"""The settings file that all roles of a cluster read: the user's own settings, and where the engines are."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fieldpost.cluster import templates, topology
+from fieldpost.cluster.plan import Plan, Shard
+
+_FILE = "fieldpost.toml"
+_HEAD = "# Written by `fieldpost cluster up` at every start: change your own settings, not these.\n"
+
+
+def path(directory: Path) -> Path:
+    """Where it lies."""
+    return directory / _FILE
+
+
+def write(directory: Path, plan: Plan, *, own: Mapping[str, Mapping[str, Any]]) -> None:
+    """Writes it.
+
+    Args:
+        own: the user's settings by section, without what stands at its default.
+    """
+    templates.write(path(directory), render(sections(directory, plan, own=own)))
+
+
+def sections(directory: Path, plan: Plan, *, own: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
+    """All sections; where the engines are is the cluster's to say."""
+    engines: Mapping[str, Mapping[str, Any]] = {
+        "data": {"directory": str(directory / "roles")},
+        "broker": {"url": _broker_url(plan)},
+        "database": {"shards": _shards(plan.shards)},
+        "shared": {"url": "redis-cluster://" + ",".join(node.address for node in plan.redis)},
+        "server": {"host": "127.0.0.1"},
+    }
+    names = [*own, *(name for name in engines if name not in own)]
+    return {name: {**own.get(name, {}), **engines.get(name, {})} for name in names if name != "client"}
+
+
+def render(values: Mapping[str, Mapping[str, Any]]) -> str:
+    """As TOML, whose plain values are written as JSON's are; a list of mappings becomes tables."""
+    lines = [_HEAD]
+    for section, keys in values.items():
+        plain = {key: value for key, value in keys.items() if not _is_tables(value)}
+        if plain:
+            lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in plain.items()), ""]
+        for key, tables in keys.items():
+            for table in tables if _is_tables(tables) else ():
+                lines += [
+                    f"[[{section}.{key}]]",
+                    *(f"{name} = {json.dumps(value)}" for name, value in table.items()),
+                    "",
+                ]
+    return "\n".join(lines)
+
+
+def _is_tables(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+
+
+def _broker_url(plan: Plan) -> str:
+    first, *others = plan.rabbitmq
+    hosts = "".join(f",127.0.0.1:{node.ports.amqp}" for node in others)
+    return first.url.removesuffix("/") + hosts + "/"
+
+
+def _shards(shards: Sequence[Shard]) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = []
+    for shard, (first, last) in zip(shards, topology.ranges(len(shards)), strict=True):
+        found.append(
+            {
+                "name": shard.name,
+                "first": first,
+                **({} if last is None else {"last": last}),
+                "url": shard.pool.url,
+                "replicas": list(shard.pool.server_urls) if len(shard.nodes) > 1 else [],
+                "agents": [node.agent_url for node in shard.nodes],
+            }
+        )
+    return found
