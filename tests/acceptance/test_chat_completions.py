@@ -1,12 +1,14 @@
 """OpenAI's official client, unchanged, against the chat door."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import openai
 import pytest
 from openai import OpenAI
 
+from tests.support.scripted_server import Said, scripted_server
 from tests.support.server import Server, free_port, running_server
 from tests.support.waiting import eventually_now
 
@@ -25,8 +27,8 @@ def key(server: Server) -> str:
     return server.add_device()[1]
 
 
-def _client(server: Server, key: str) -> OpenAI:
-    return OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0, timeout=60)
+def _client(server: Server, key: str, *, max_retries: int = 0) -> OpenAI:
+    return OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=max_retries, timeout=60)
 
 
 @pytest.fixture
@@ -189,10 +191,61 @@ def test_an_answer_that_takes_too_long_is_a_timeout_and_waits_for_the_device(
     }
     with running_server(tmp_path_factory.mktemp("slow") / "data", settings=settings) as slow:
         key = slow.add_device()[1]
-        with _client(slow, key) as client, pytest.raises(openai.InternalServerError) as plain:
+        # As the client is by default: it asks again by itself where that may help.
+        with _client(slow, key, max_retries=2) as client, pytest.raises(openai.InternalServerError) as plain:
             client.chat.completions.create(model="away", messages=ASK)
-        with _client(slow, key) as client, pytest.raises(openai.APIError) as streamed:
+        with _client(slow, key, max_retries=2) as client, pytest.raises(openai.APIError) as streamed:
             list(client.chat.completions.create(model="away", messages=ASK, stream=True))
+        with slow.device(key) as device:
+            eventually_now(lambda: len(device.get("/v1/requests").json()["requests"]) >= 2)
+            requests = device.get("/v1/requests").json()["requests"]
 
     assert plain.value.status_code == 504
     assert plain.value.code == streamed.value.code == "backend_timeout"
+    assert len(requests) == 2
+
+
+def test_what_failed_is_told_once_and_does_not_come_again(tmp_path_factory: pytest.TempPathFactory) -> None:
+    refusal = Said(
+        status=400, body=b'{"error": {"message": "filtered"}}', headers=[("Content-Type", "application/json")]
+    )
+    with scripted_server(refusal) as model:
+        settings = {"FIELDPOST_MODEL_URL": f"{model.url}/v1", "FIELDPOST_MODEL_NAME": "strict"}
+        with running_server(tmp_path_factory.mktemp("strict") / "data", settings=settings) as strict:
+            key = strict.add_device()[1]
+            with _client(strict, key, max_retries=2) as client:
+                with pytest.raises(openai.APIStatusError) as plain:
+                    client.chat.completions.create(model="strict", messages=ASK)
+                with pytest.raises(openai.APIError):
+                    list(client.chat.completions.create(model="strict", messages=ASK, stream=True))
+            with strict.device(key) as device:
+                eventually_now(lambda: device.get("/v1/responses").json() == {"responses": []})
+                requests = device.get("/v1/requests").json()["requests"]
+
+    assert plain.value.response.headers["x-should-retry"] == "false"
+    assert [request["status"] for request in requests] == ["failed", "failed"]
+
+
+def test_an_assistants_turn_may_be_a_refusal_without_content(client: OpenAI) -> None:
+    refusal: openai.types.chat.ChatCompletionMessageParam = {"role": "assistant", "content": None, "refusal": "No."}
+
+    told = client.chat.completions.create(model="echo", messages=[*ASK, refusal, *ASK])
+    last = client.chat.completions.create(model="echo", messages=[*ASK, refusal])
+
+    assert told.choices[0].message.content == "How long may I drive?"
+    assert last.choices[0].message.content
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{"role": "assistant", "content": None}],
+        [{"role": "user", "content": None}],
+        [{"role": "user"}],
+        [{"role": "assistant", "content": None, "refusal": ""}],
+        [{"role": "user", "content": None, "refusal": "No."}],
+    ],
+)
+def test_a_turn_in_which_nothing_is_said_is_refused(client: OpenAI, messages: Any) -> None:
+    with pytest.raises(openai.UnprocessableEntityError):
+        client.chat.completions.create(model="echo", messages=messages)

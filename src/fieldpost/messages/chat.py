@@ -24,13 +24,21 @@ class TextPart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IncomingMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """One turn; members that only matter to tools are not looked at."""
+    """One turn; an assistant's may be a refusal without content. Members that only matter to tools are not looked at."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: NonEmpty | Annotated[tuple[TextPart, ...], msgspec.Meta(min_length=1)]
+    content: NonEmpty | Annotated[tuple[TextPart, ...], msgspec.Meta(min_length=1)] | None = None
+    refusal: str | None = None
+
+    def __post_init__(self) -> None:
+        """Something must be said."""
+        if self.content is None and not (self.role == "assistant" and self.refusal):
+            raise ValueError("content is missing")
 
     def text(self) -> str:
-        """The content as one string."""
+        """What is said, as one string."""
+        if self.content is None:
+            return self.refusal or ""
         if isinstance(self.content, str):
             return self.content
         return "".join(part.text for part in self.content)

@@ -12,11 +12,13 @@ import httpx
 import msgspec
 import pytest
 
+from fieldpost.errors import BackendTimeoutError
 from fieldpost.messages.events import Event, ResponseChunk, ResponseReady, device_channel
 from fieldpost.messages.problems import problem
 from fieldpost.messages.requests import Request, RequestState
 from fieldpost.messages.responses import Output, Problem, Response, Usage
 from fieldpost.ports.ledger import Finish, Ledger
+from fieldpost.services.intake import Intake
 from fieldpost.services.queues import requests_queue
 from tests.support.doors import Doors, open_doors
 from tests.support.waiting import eventually
@@ -219,6 +221,23 @@ async def test_what_was_streamed_whole_does_not_come_again(doors: Doors, caller:
     await stream.rest()
 
     await eventually(lambda: _is_acknowledged(doors, stream.request.id))
+
+
+async def test_without_a_key_an_unknown_outcome_is_not_to_be_asked_for_again(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(_intake: Intake, _request: Request) -> None:
+        raise BackendTimeoutError("not confirmed")
+
+    monkeypatch.setattr(Intake, "_publish", silent)
+    async with doors.device() as client:
+        for body in (BODY, {**BODY, "stream": False}):
+            without = await client.post("/v1/chat/completions", json=body)
+            with_key = await client.post("/v1/chat/completions", json=body, headers={"Idempotency-Key": "order-1"})
+
+            assert (504, "false") == (without.status_code, without.headers["x-should-retry"])
+            assert 504 == with_key.status_code
+            assert "x-should-retry" not in with_key.headers
 
 
 async def test_a_caller_who_leaves_gets_the_answer_later(doors: Doors) -> None:

@@ -1,12 +1,13 @@
 """`/v1/chat/completions` and `/v1/models`: OpenAI's clients, unchanged, over the same durable way as everything else."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from fieldpost.clock import Clock
-from fieldpost.errors import InvalidRequestError, UnknownModelError
+from fieldpost.errors import BackendTimeoutError, FieldpostError, InvalidRequestError, UnknownModelError
 from fieldpost.messages.chat import AnswerMessage, ChatCompletion, ChatRequest, Choice, ModelCard, ModelList
 from fieldpost.messages.requests import Channel, ChatMessage, Input, RequestBody
 from fieldpost.messages.responses import Output, Response, Usage
@@ -19,7 +20,7 @@ from fieldpost.settings import ChatSettings
 from fieldpost.web import sse
 from fieldpost.web.decoding import decoder
 from fieldpost.web.operations import IDEMPOTENCY_KEY, Call, Caller, Operation, Parameter, Reply
-from fieldpost.web.problems import openai_error
+from fieldpost.web.problems import openai_error, openai_error_reply
 
 encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Response).decode
@@ -27,6 +28,14 @@ _decode_request = decoder(ChatRequest)
 
 #: Members of OpenAI's request that would change the answer, and that nothing here can honour.
 _NOT_HERE = ("tools", "functions", "audio", "modalities", "logprobs", "n")
+#: What the type of a turn cannot say.
+_SAYS_SOMETHING = [
+    {"required": ["content"], "properties": {"content": {"type": ["string", "array"]}}},
+    {
+        "required": ["refusal"],
+        "properties": {"role": {"const": "assistant"}, "refusal": {"type": "string", "minLength": 1}},
+    },
+]
 
 
 class ChatOperations:
@@ -43,7 +52,7 @@ class ChatOperations:
         mailbox: Mailbox,
     ) -> None:
         self._timeout_seconds = settings.timeout_seconds
-        self._models = tuple(backends.models)
+        self._models = backends.model_names
         self._clock = clock
         self._intake = intake
         self._answers = answers
@@ -65,7 +74,10 @@ class ChatOperations:
                 answers={200: ("The completion, or its chunks", ChatCompletion, "application/json,text/event-stream")},
                 problems=(404, 409, 500, 502, 503, 504, 507),
                 example={"model": self._models[0], "messages": [{"role": "user", "content": "How long may I drive?"}]},
-                refinements={"ChatRequest": {"properties": {"model": {"enum": list(self._models)}}}},
+                refinements={
+                    "ChatRequest": {"properties": {"model": {"enum": list(self._models)}}},
+                    "IncomingMessage": {"anyOf": _SAYS_SOMETHING},
+                },
                 waits=True,
             ),
             Operation(
@@ -100,21 +112,24 @@ class ChatOperations:
         return Reply(body=encode(ModelCard(id=name)))
 
     async def _complete(self, call: Call) -> Reply:
-        request: ChatRequest = call.body
-        if request.stream:
-            return await self._start_stream(call, request)
+        try:
+            return await (self._start_stream if call.body.stream else self._answer)(call, call.body)
+        except BackendTimeoutError as error:
+            if call.idempotency_key() is not None:
+                raise
+            # It may have been accepted, and without a key it would be another request.
+            return _last_word(openai_error_reply(error))
+
+    async def _answer(self, call: Call, request: ChatRequest) -> Reply:
         request_id = await self._accept(call, request)
         device_id = call.device.device_id
-        body = await self._answers.wait(device_id, request_id, timeout_seconds=self._timeout_seconds)
-        if body is None:
-            raise too_late(request_id, is_draining=self._answers.is_draining)
-        response = _decode(body)
-        if response.output is None:
-            return _failure(response)
-        return Reply(
-            body=encode(_completion(response, response.output)),
-            on_sent=lambda: self._answers.acknowledge(device_id, [request_id]),
-        )
+        try:
+            body = await self._answers.wait(device_id, request_id, timeout_seconds=self._timeout_seconds)
+            if body is None:
+                raise too_late(request_id, is_draining=self._answers.is_draining)
+        except FieldpostError as error:
+            return _last_word(openai_error_reply(error))
+        return _reply(_decode(body), on_sent=lambda: self._answers.acknowledge(device_id, [request_id]))
 
     async def _accept(self, call: Call, request: ChatRequest) -> UUID:
         messages = tuple(ChatMessage(role=message.role, content=message.text()) for message in request.messages)
@@ -172,6 +187,14 @@ def _completion(response: Response, output: Output) -> ChatCompletion:
     )
 
 
-def _failure(response: Response) -> Reply:
+def _reply(response: Response, *, on_sent: Callable[[], Awaitable[object]]) -> Reply:
+    """The final answer, good or bad: sent whole, the device has it."""
+    if response.output is not None:
+        return Reply(body=encode(_completion(response, response.output)), on_sent=on_sent)
     document = response.error or CANCELLED
-    return Reply(status=document.status, body=encode(openai_error(document)))
+    return _last_word(Reply(status=document.status, body=encode(openai_error(document)), on_sent=on_sent))
+
+
+def _last_word(reply: Reply) -> Reply:
+    """Has OpenAI's clients not ask again by themselves: without a key that would be a second request."""
+    return msgspec.structs.replace(reply, headers=[*reply.headers, (b"x-should-retry", b"false")])

@@ -70,7 +70,7 @@ class CompletionStream:
         self._created = int(clock.now().timestamp())
         self._growing = Growing()
         self._response: Response | None = None
-        #: Whether all of a good answer was handed on.
+        #: Whether all of the final answer, good or bad, was handed on.
         self.is_whole = False
 
     async def events(self) -> AsyncGenerator[bytes, None]:
@@ -142,12 +142,12 @@ class CompletionStream:
             self._response = _decode(status.response)
 
     def _end(self, output: Output | None, error: Problem | None) -> list[bytes]:
+        self.is_whole = True
         if output is None:
             return [_error(error or CANCELLED)]
         events = [self._chunk(Delta(), finish_reason=output.finish_reason)]
         if self._include_usage:
             events.append(self._event((), output.usage or Usage()))
-        self.is_whole = True
         return [*events, _DONE]
 
     def _chunk(self, delta: Delta, *, finish_reason: str | None = None) -> bytes:
