@@ -137,8 +137,11 @@ class SqliteBroker:
         return self._known(queue).depth
 
     def browse(self, queue: str) -> AsyncIterator[Sequence[bytes]]:
-        """The bodies of everything in the queue, latest first, in pages; takes nothing, and misses what comes meanwhile."""
-        return pages(self._database, self._known(queue).name)
+        """The bodies of everything in the queue, latest first, in pages; takes nothing, and misses what comes meanwhile.
+
+        The queue need not be declared yet.
+        """
+        return pages(self._database, queue)
 
     def delete(self, queue: Queue, ids: Sequence[int]) -> None:
         """Forgets messages with the next group; when the database takes none now, with a later one."""
