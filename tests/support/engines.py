@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 import threading
+import uuid
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any, TypeVar
 import asyncpg  # type: ignore[import-untyped]
 
 from fieldpost.backends.postgresql.opening import upgrade
+import httpx
+
 from fieldpost.clock import SystemClock
 from fieldpost.cluster.child import Child, Program
 from fieldpost.cluster.engines import postgresql, rabbitmq, redis
@@ -110,6 +113,30 @@ class RabbitMQ:
     @property
     def urls(self) -> Sequence[str]:
         return [node.url for node in self.nodes]
+
+    @property
+    def url(self) -> str:
+        """All nodes in one URL, as the product takes it."""
+        return "amqp://guest:guest@" + ",".join(f"127.0.0.1:{node.ports.amqp}" for node in self.nodes)
+
+    def empty_url(self) -> str:
+        """The same, in a virtual host of its own, with nothing in it."""
+        name = uuid.uuid4().hex[:12]
+        self.manage("PUT", f"/vhosts/{name}", {})
+        self.manage("PUT", f"/permissions/{name}/guest", {"configure": ".*", "write": ".*", "read": ".*"})
+        return f"{self.url}/{name}"
+
+    def manage(self, method: str, path: str, body: object = None, *, node: int = 1) -> Any:
+        """Asks a node's management interface; path without `/api`."""
+        response = httpx.request(
+            method,
+            f"http://127.0.0.1:{self.nodes[node - 1].ports.management}/api{path}",
+            json=body,
+            auth=("guest", "guest"),
+            timeout=30.0,
+        )
+        response.raise_for_status()
+        return response.json() if response.content else None
 
     def kill(self, number: int) -> None:
         self._place.run(self.children[number].kill())
@@ -265,6 +292,73 @@ class PostgreSQL:
             seconds=READY_SECONDS,
             children=(child,),
         )
+
+
+class ReplicatedPostgreSQL:
+    """A primary whose commits wait for one of its replicas; nobody but the test promotes one."""
+
+    def __init__(self, place: Engines, *, replicas: int = 1) -> None:
+        self._place = place
+        self.servers = [_server(port) for port in place.ports(1 + replicas)]
+        self.children: list[Child] = []
+        place.run(self._start())
+
+    @property
+    def urls(self) -> Sequence[str]:
+        """The primary's first."""
+        return [server.url for server in self.servers]
+
+    def execute(self, number: int, statement: str) -> list[Any]:
+        """Runs one statement on one of them."""
+        return self._place.run(_execute(self.servers[number].url, statement))
+
+    def kill(self, number: int) -> None:
+        self._place.run(self.children[number].kill())
+
+    def send(self, number: int, signal_number: int) -> None:
+        self.children[number].send(signal_number)
+
+    def restart(self, number: int) -> None:
+        self._place.run(self._restart(number))
+
+    def promote(self, number: int) -> None:
+        """Makes a replica the primary, and returns when it takes writes."""
+        self.execute(number, "SELECT pg_promote(true, 60)")
+
+    async def _start(self) -> None:
+        place, (primary, *others) = self._place, self.servers
+        program = await postgresql.make_server(
+            place.directory, primary, user=place.user, is_durable=False, confirmed_by="ANY 1 (*)"
+        )
+        await self._add(primary, program)
+        for server in others:
+            program = await postgresql.make_replica(
+                place.directory, server, primary=primary, user=place.user, is_durable=False
+            )
+            await self._add(server, program)
+        await until_ready("replication", self._is_streaming, clock=place.clock, seconds=READY_SECONDS)
+
+    async def _add(self, server: postgresql.Server, program: Program) -> None:
+        child = await self._place.start(program)
+        self.children.append(child)
+        await self._until_ready(server, child)
+
+    async def _restart(self, number: int) -> None:
+        await self.children[number].start()
+        await self._until_ready(self.servers[number], self.children[number])
+
+    async def _until_ready(self, server: postgresql.Server, child: Child) -> None:
+        await until_ready(
+            server.name,
+            server.is_ready,
+            clock=self._place.clock,
+            seconds=READY_SECONDS,
+            children=(child,),
+        )
+
+    async def _is_streaming(self) -> bool:
+        rows = await _execute(self.servers[0].url, "SELECT 1 FROM pg_stat_replication WHERE state = 'streaming'")
+        return len(rows) == len(self.servers) - 1
 
 
 async def _execute(url: str, statement: str) -> list[Any]:

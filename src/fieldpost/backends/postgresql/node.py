@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -68,20 +69,24 @@ class _Transaction:
         return translate(error, is_committing=self._is_committing)
 
     async def run(self, connecting: AsyncConnection, function: Callable[[Connection], T], *, is_write: bool) -> T:
-        watch: asyncio.TimerHandle | None = None
+        """The function's result, once it is committed."""
         try:
-            async with connecting as connection:
-                session = await _session(connection)
-                watch = asyncio.get_running_loop().call_at(self._deadline, self._cut, session)
+            async with asyncio.timeout_at(self._deadline):
+                connection = await connecting.start()
+        except TimeoutError:
+            raise BackendUnavailableError("the database took no connection in time") from None
+        session = await _session(connection)
+        watch = asyncio.get_running_loop().call_at(self._deadline, self._cut, session)
+        try:
+            # Within the watch: the connection's way back to the pool is waited for too.
+            async with aclosing(connection):
                 result = await connection.run_sync(function)
                 if is_write:
                     self._is_committing = True
                     await self._commit(connection, session)
                 return result
         finally:
-            # Only now: the connection's way back to the pool is waited for too.
-            if watch is not None:
-                watch.cancel()
+            watch.cancel()
 
     def _cut(self, session: Session) -> None:
         self._is_late = True

@@ -4,6 +4,7 @@ Lag is measured by positions in the log, never by the time of the last replayed 
 nothing is written: what the primary had written is to be replayed `lag_seconds` later.
 """
 
+import asyncio
 import itertools
 from collections.abc import Sequence
 
@@ -78,8 +79,7 @@ class Replicas:
         """Looks who has replayed, within the lag that is allowed, what the primary has `written` by now."""
         asked_at = self._clock.monotonic()
         await self._clock.sleep(self._lag_seconds)
-        for replica in self._replicas:
-            await self._measure(replica, written, asked_at)
+        await asyncio.gather(*(self._measure(replica, written, asked_at) for replica in self._replicas))
 
     def leave_out(self, replica: Replica, reason: str) -> None:
         """It is not read until it has been measured again."""

@@ -46,11 +46,14 @@ def binary_directory() -> Path:
     return found[-1].parent
 
 
-async def make_server(directory: Path, server: Server, *, user: User | None, is_durable: bool = True) -> Program:
+async def make_server(
+    directory: Path, server: Server, *, user: User | None, is_durable: bool = True, confirmed_by: str = ""
+) -> Program:
     """Makes the data directory if it is not there, and says how the server is run.
 
     Args:
         is_durable: False for data that is thrown away: then nothing waits for the disk.
+        confirmed_by: which replicas commits wait for, as `synchronous_standby_names` puts it: `ANY 1 (*)`.
     """
     base = make_directory(directory / server.name, user)
     data = base / "data"
@@ -63,12 +66,35 @@ async def make_server(directory: Path, server: Server, *, user: User | None, is_
             base,
             user,
         )  # fmt: skip
+    return _program(data, server, user=user, is_durable=is_durable, confirmed_by=confirmed_by)
+
+
+async def make_replica(
+    directory: Path, server: Server, *, primary: Server, user: User | None, is_durable: bool = True
+) -> Program:
+    """Copies a primary that runs into a new data directory, and says how its replica is run."""
+    base = make_directory(directory / server.name, user)
+    data = base / "data"
+    await run(
+        [
+            str(binary_directory() / "pg_basebackup"), "--pgdata", str(data), "--write-recovery-conf",
+            "--wal-method=stream", "--checkpoint=fast", "--no-sync",
+            f"--dbname=host=127.0.0.1 port={primary.port} user={SUPERUSER} application_name={server.name}",
+        ],
+        base,
+        user,
+    )  # fmt: skip
+    return _program(data, server, user=user, is_durable=is_durable, confirmed_by="")
+
+
+def _program(data: Path, server: Server, *, user: User | None, is_durable: bool, confirmed_by: str) -> Program:
     text = templates.fill(
         "postgresql.conf",
         port=server.port,
         max_connections=500,
         shared_buffers="32MB",
         fsync="on" if is_durable else "off",
+        confirmed_by=confirmed_by,
     )
     templates.write(data / "postgresql.conf", text, user)
     return Program(
