@@ -103,11 +103,7 @@ class Endpoint:
         except Exception as error:  # noqa: BLE001 one table turns it into a reply
             reply = self._failed(error, call.scope)
         call.is_begun = True
-        try:
-            await send_reply(send, reply)
-        except TimeoutError:
-            log.info("caller_stalled", path=call.scope["path"])
-            return
+        await send_reply(send, reply)
         call.is_sent = not gone.done()
         if reply.on_sent is not None and call.is_sent:
             try:

@@ -1,6 +1,8 @@
-"""Sends replies: whole bodies in pieces that meet back-pressure, and streams."""
+"""Sends replies: whole bodies in pieces that meet back-pressure, and streams.
 
-import asyncio
+A caller that takes nothing is given up by its connection (`web.protocol`); what is sent to it then goes nowhere.
+"""
+
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import aclosing
 from typing import Any
@@ -11,16 +13,10 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 #: Larger bodies go out in pieces of this size, each waiting until the ones before are on their way.
 _PIECE_BYTES = 65_536
-#: A caller that takes nothing for this long has left.
-_STALLED_SECONDS = 30.0
 
 
 async def send_reply(send: Send, reply: Reply) -> None:
-    """Sends a reply; returns when all of it has been handed to the network.
-
-    Raises:
-        TimeoutError: the caller takes nothing more.
-    """
+    """Sends a reply; returns when all of it has been handed to the network, or the caller is gone."""
     headers = [(b"content-type", reply.content_type), *reply.headers]
     start = {"type": "http.response.start", "status": reply.status, "headers": headers}
     if reply.stream is not None:
@@ -47,5 +43,4 @@ async def _send_stream(send: Send, start: MutableMapping[str, Any], stream: Asyn
 
 
 async def _send_piece(send: Send, piece: bytes, *, is_last: bool) -> None:
-    async with asyncio.timeout(_STALLED_SECONDS):
-        await send({"type": "http.response.body", "body": piece, "more_body": not is_last})
+    await send({"type": "http.response.body", "body": piece, "more_body": not is_last})

@@ -11,7 +11,7 @@ import uvicorn
 from fieldpost.errors import ConfigError, PortInUseError
 from fieldpost.messages.requests import MAX_BODY_BYTES
 from fieldpost.web.application import Application
-from fieldpost.web.protocol import BoundedHttp, BoundedWebSocket
+from fieldpost.web.protocol import BoundedWebSocket, Patience, bounded_http
 
 _BACKLOG = 2048
 _KEEP_ALIVE_SECONDS = 65
@@ -19,17 +19,24 @@ _KEEP_ALIVE_SECONDS = 65
 _GRACE_SECONDS = 3
 
 
-async def serve(application: Application, listener: socket.socket, *, on_listening: Callable[[int], None]) -> None:
+async def serve(
+    application: Application,
+    listener: socket.socket,
+    *,
+    on_listening: Callable[[int], None],
+    patience: Patience | None = None,
+) -> None:
     """Serves until cancelled, then lets replies under way end and closes the listener.
 
     Args:
         listener: see `reserve`.
+        patience: with the peers of HTTP connections; the usual one when none is given.
     """
     server = _Server(
         uvicorn.Config(
             application,
             loop="none",
-            http=BoundedHttp,
+            http=bounded_http(patience or Patience()),
             ws=BoundedWebSocket,
             ws_max_size=MAX_BODY_BYTES,
             ws_per_message_deflate=False,
