@@ -5,10 +5,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from fieldpost.cluster import templates, topology
 from fieldpost.cluster.plan import Plan, Shard
+from fieldpost.settings import Settings
 
 _FILE = "fieldpost.toml"
+#: Sections that roles have no use for.
+_NOT_THEIRS = ("client", "cluster")
 _HEAD = "# Written by `fieldpost cluster up` at every start: change your own settings, not these.\n"
 
 
@@ -26,6 +31,17 @@ def write(directory: Path, plan: Plan, *, own: Mapping[str, Mapping[str, Any]]) 
     templates.write(path(directory), render(sections(directory, plan, own=own)))
 
 
+def without_defaults(settings: Settings) -> Mapping[str, Mapping[str, Any]]:
+    """What of the settings was set, by section."""
+    defaults = msgspec.to_builtins(Settings())
+    found: dict[str, dict[str, Any]] = {}
+    for section, values in msgspec.to_builtins(settings).items():
+        changed = {key: value for key, value in values.items() if value != defaults[section][key]}
+        if changed:
+            found[section] = changed
+    return found
+
+
 def sections(directory: Path, plan: Plan, *, own: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
     """All sections; where the engines are is the cluster's to say."""
     engines: Mapping[str, Mapping[str, Any]] = {
@@ -36,7 +52,7 @@ def sections(directory: Path, plan: Plan, *, own: Mapping[str, Mapping[str, Any]
         "server": {"host": "127.0.0.1"},
     }
     names = [*own, *(name for name in engines if name not in own)]
-    return {name: {**own.get(name, {}), **engines.get(name, {})} for name in names if name != "client"}
+    return {name: {**own.get(name, {}), **engines.get(name, {})} for name in names if name not in _NOT_THEIRS}
 
 
 def render(values: Mapping[str, Mapping[str, Any]]) -> str:

@@ -14,7 +14,7 @@ from fieldpost.cluster import asking, processes, templates
 from fieldpost.cluster.child import Program
 from fieldpost.cluster.engines import etcd, postgresql
 from fieldpost.cluster.users import User, make_directory
-from fieldpost.errors import ConfigError
+from fieldpost.errors import BackendUnavailableError, ConfigError
 
 #: Of the whole server, shared by all who connect, which is PgBouncer.
 MAX_CONNECTIONS = 500
@@ -143,6 +143,31 @@ def fence(data: Path) -> Sequence[int]:
     for pid in pids:
         processes.send(pid, signal.SIGKILL)
     return pids
+
+
+async def is_serving(node: Node) -> bool:
+    """Whether its server is the primary or follows it."""
+    return await node.is_primary() or await node.is_replica()
+
+
+async def make_database(primary: Node, name: str) -> None:
+    """Makes a database where it is not there yet.
+
+    Raises:
+        BackendUnavailableError: it cannot be made.
+    """
+    command = [
+        str(postgresql.binary_directory() / "createdb"),
+        "--host=127.0.0.1",
+        f"--port={primary.port}",
+        f"--username={postgresql.SUPERUSER}",
+        name,
+    ]
+    try:
+        await postgresql.run(command, Path("/"), None)
+    except BackendUnavailableError as error:
+        if "already exists" not in error.detail:
+            raise
 
 
 def by_name(found: Sequence[Member]) -> Mapping[str, Member]:

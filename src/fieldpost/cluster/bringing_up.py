@@ -1,0 +1,189 @@
+"""The order in which a cluster comes up and goes down: engines side by side, then the schema, then the roles; and back."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+from fieldpost.cluster import asking, configuration, node_addresses
+from fieldpost.cluster.child import Program
+from fieldpost.cluster.cluster import READY_SECONDS, Cluster
+from fieldpost.cluster.engines import etcd, nginx, patroni, pgbouncer, rabbitmq, redis
+from fieldpost.cluster.part import Part
+from fieldpost.cluster.plan import Instance, Shard
+from fieldpost.cluster.ports import is_free
+from fieldpost.cluster.readiness import until_ready
+from fieldpost.cluster.topology import ROLES
+from fieldpost.cluster.users import make_directory
+from fieldpost.errors import BackendUnavailableError
+
+#: A role finishes what it has in hand within its own bound; this is beyond it.
+_DRAIN_SECONDS = 30.0
+_UPGRADE_SECONDS = 60.0
+
+
+async def bring_up(cluster: Cluster, *, with_roles: bool) -> None:
+    """Starts everything, and returns when all of it serves.
+
+    Raises:
+        BackendUnavailableError: a part does not.
+    """
+    plan = cluster.plan
+    make_directory(cluster.directory / "roles")
+    configuration.write(cluster.directory, plan, own=cluster.own)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_databases(cluster))
+        tasks.create_task(_broker(cluster))
+        tasks.create_task(_shared(cluster))
+        tasks.create_task(_balancer(cluster))
+    if with_roles:
+        await _upgrade(cluster)
+        async with asyncio.TaskGroup() as tasks:
+            for instance in plan.instances:
+                tasks.create_task(start_instance(cluster, instance))
+    cluster.is_ready = True
+
+
+async def take_down(cluster: Cluster) -> None:
+    """Stops everything in order: roles drain while all they need is there; replicas end before their primary."""
+    cluster.is_ready = False
+    for names in stages(cluster):
+        await cluster.stop(names)
+
+
+def stages(cluster: Cluster) -> Sequence[Sequence[str]]:
+    """Names of what is stopped together, first to last; those after the roles that nobody needs any more go at once."""
+    by_role = {
+        role: [part.name for part in cluster.parts.values() if part.role == role] for role in _all_roles(cluster)
+    }
+    roles = [name for role in ROLES for name in by_role.get(role, [])]
+    agents = by_role.get("agent", [])
+    primaries = [name for name in agents if name in cluster.primaries.values()]
+    replicas = [name for name in agents if name not in primaries]
+    return [
+        roles,
+        [*by_role.get("balancer", []), *by_role.get("pool", [])],
+        [*replicas, *by_role.get("broker", []), *by_role.get("shared state", [])],
+        primaries,
+        [*by_role.get("agreement", []), *by_role.get("name server", [])],
+    ]
+
+
+async def start_instance(cluster: Cluster, instance: Instance) -> None:
+    """Starts one process of a role.
+
+    Raises:
+        BackendUnavailableError: it is not ready in time.
+    """
+    await cluster.launch(_instance(cluster, instance))
+
+
+def _instance(cluster: Cluster, instance: Instance) -> Part:
+    program = Program(
+        name=instance.name,
+        command=[sys.executable, "-m", "fieldpost", instance.role, "--port", str(instance.port)],
+        directory=make_directory(cluster.directory / "roles"),
+        environment={"FIELDPOST_CONFIG": str(configuration.path(cluster.directory)), "PYTHONUNBUFFERED": "1"},
+        stop_seconds=_DRAIN_SECONDS,
+    )
+
+    async def is_ready() -> bool:
+        return (await asking.get(instance.port, "/ready")).status == 200
+
+    return cluster.part(program, role=instance.role, port=instance.port, is_ready=is_ready)
+
+
+async def _databases(cluster: Cluster) -> None:
+    nodes = cluster.plan.etcd
+    programs = [etcd.server(cluster.directory, node, nodes=nodes, user=cluster.user) for node in nodes]
+    async with asyncio.TaskGroup() as tasks:
+        for node, program in zip(nodes, programs, strict=True):
+            part = cluster.part(program, role="agreement", port=node.port, is_ready=node.is_ready)
+            tasks.create_task(cluster.launch(part))
+    async with asyncio.TaskGroup() as tasks:
+        for shard in cluster.plan.shards:
+            tasks.create_task(_shard(cluster, shard))
+
+
+async def _shard(cluster: Cluster, shard: Shard) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        for node in shard.nodes:
+            program = patroni.agent(
+                cluster.directory,
+                node,
+                program=cluster.patroni_program,
+                agreed_through=cluster.plan.etcd,
+                user=cluster.user,
+            )
+            part = cluster.part(
+                program, role="agent", port=node.agent_port, is_ready=partial(patroni.is_serving, node), node=node
+            )
+            tasks.create_task(cluster.launch(part))
+    primary = await primary_of(shard)
+    if primary is None:
+        raise BackendUnavailableError(f"{shard.name} lost its primary while it came up")
+    await patroni.make_database(primary, pgbouncer.DATABASE)
+    cluster.primaries[shard.name] = primary.name
+    program = pgbouncer.server(cluster.directory, shard.pool, primary=primary.port, user=cluster.user)
+    await cluster.launch(cluster.part(program, role="pool", port=shard.pool.port, is_ready=shard.pool.is_ready))
+
+
+async def primary_of(shard: Shard) -> patroni.Node | None:
+    """The node that takes writes, as its own agent says."""
+    for node in shard.nodes:
+        if await node.is_primary():
+            return node
+    return None
+
+
+async def _broker(cluster: Cluster) -> None:
+    plan = cluster.plan
+    names = rabbitmq.name_server(cluster.directory, plan.name_port, cluster.user)
+
+    async def is_listening() -> bool:
+        return not is_free(plan.name_port)
+
+    await cluster.launch(cluster.part(names, role="name server", port=plan.name_port, is_ready=is_listening))
+    async with asyncio.TaskGroup() as tasks:
+        for node in plan.rabbitmq:
+            program = rabbitmq.server(
+                cluster.directory, node, nodes=plan.rabbitmq, name_port=plan.name_port, user=cluster.user
+            )
+            part = cluster.part(program, role="broker", port=node.ports.amqp, is_ready=node.is_ready)
+            tasks.create_task(cluster.launch(part, is_ready=partial(node.is_ready, nodes=len(plan.rabbitmq))))
+
+
+async def _shared(cluster: Cluster) -> None:
+    nodes = cluster.plan.redis
+    node_addresses.follow(cluster.directory, nodes)
+    parts = []
+    for node in nodes:
+        program = redis.server(cluster.directory, node, cluster.user)
+        parts.append(cluster.part(program, role="shared state", port=node.port, is_ready=node.is_in_cluster))
+    async with asyncio.TaskGroup() as tasks:
+        for node, part in zip(nodes, parts, strict=True):
+            tasks.create_task(cluster.launch(part, is_ready=node.answers))
+    await redis.join(nodes, replicas=cluster.plan.topology.redis_replicas)
+    for node in nodes:
+        await until_ready(node.name, node.is_in_cluster, clock=cluster.clock, seconds=READY_SECONDS)
+
+
+async def _balancer(cluster: Cluster) -> None:
+    balancer = cluster.balancer
+    program = nginx.server(cluster.directory, balancer, user=cluster.user)
+    await cluster.launch(cluster.part(program, role="balancer", port=balancer.port, is_ready=balancer.is_ready))
+
+
+async def _upgrade(cluster: Cluster) -> None:
+    """Brings the schema of all shards to what the roles know."""
+    program = Program(
+        name="db-upgrade",
+        command=[sys.executable, "-m", "fieldpost", "db", "upgrade"],
+        directory=cluster.directory / "roles",
+        environment={"FIELDPOST_CONFIG": str(configuration.path(cluster.directory))},
+    )
+    await cluster.run_to_end(program, seconds=_UPGRADE_SECONDS)
+
+
+def _all_roles(cluster: Cluster) -> Sequence[str]:
+    return sorted({part.role for part in cluster.parts.values()})

@@ -1,0 +1,142 @@
+"""What an operator may do to a running cluster."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+
+import msgspec
+
+from fieldpost.cluster import bringing_up, plan, processes, standing, state, topology
+from fieldpost.cluster.cluster import Cluster
+from fieldpost.cluster.control import Command, Reply
+from fieldpost.cluster.engines import patroni
+from fieldpost.cluster.watching import Watches
+from fieldpost.errors import ConfigError
+
+
+class Commands:
+    """Carries commands out, those that change what runs one after the other.
+
+    Args:
+        source: of ports for new instances.
+        stop: has the whole cluster go down.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        watches: Watches,
+        *,
+        choose_ports: Callable[..., Mapping[str, int]],
+        stop: Callable[[], None],
+    ) -> None:
+        self._cluster = cluster
+        self._watches = watches
+        self._choose_ports = choose_ports
+        self._stop = stop
+        self._changing = asyncio.Lock()
+        self._verbs: Mapping[str, Callable[[Command], Awaitable[str]]] = {
+            "status": self._status,
+            "down": self._down,
+            "kill": self._kill,
+            "pause": self._pause,
+            "resume": self._resume,
+            "restart": self._restart,
+            "scale": self._scale,
+        }
+
+    async def handle(self, command: Command) -> Reply:
+        """Carries one out.
+
+        Raises:
+            ConfigError: it cannot be.
+        """
+        verb = self._verbs.get(command.verb)
+        if verb is None:
+            raise ConfigError(f"there is no command {command.verb}")
+        message = await verb(command)
+        cluster = self._cluster
+        parts = await standing.all_of(cluster) if command.verb == "status" else ()
+        return Reply(message=message, parts=parts, url=cluster.state.url, is_ready=cluster.is_ready)
+
+    async def _status(self, _command: Command) -> str:
+        return ""
+
+    async def _down(self, _command: Command) -> str:
+        self._stop()
+        return "going down"
+
+    async def _kill(self, command: Command) -> str:
+        number = command.signal or signal.SIGKILL
+        node = self._cluster.servers.get(command.part)
+        if node is None:
+            part = self._cluster.find(command.part)
+            if part.pid is None:
+                return f"{part.name} is down"
+            part.kill(number, down_seconds=command.down_seconds)
+        else:
+            # The server alone: its sessions notice, and its agent starts it again.
+            pids = patroni.server_processes(patroni.data_directory(self._cluster.directory, node))
+            if not pids:
+                return f"{node.server_name} is down"
+            processes.send(pids[0], number)
+        return f"sent {signal.Signals(number).name} to {command.part}"
+
+    async def _pause(self, command: Command) -> str:
+        self._freeze(command.part, signal.SIGSTOP)
+        return f"{command.part} is frozen"
+
+    async def _resume(self, command: Command) -> str:
+        self._freeze(command.part, signal.SIGCONT)
+        return f"{command.part} goes on"
+
+    def _freeze(self, name: str, number: int) -> None:
+        node = self._cluster.servers.get(name)
+        if node is not None:
+            for pid in patroni.server_processes(patroni.data_directory(self._cluster.directory, node)):
+                processes.send(pid, number)
+            return
+        part = self._cluster.find(name)
+        part.pause() if number == signal.SIGSTOP else part.resume()
+
+    async def _restart(self, command: Command) -> str:
+        if command.part in self._cluster.servers:
+            node = self._cluster.servers[command.part]
+            raise ConfigError(f"{command.part} is run by its agent: restart {node.name}")
+        part = self._cluster.find(command.part)
+        async with self._changing:
+            self._cluster.leaving.add(part.name)
+            try:
+                await self._watches.balance()
+                await part.restart()
+            finally:
+                self._cluster.leaving.discard(part.name)
+        return f"{part.name} was stopped and starts again"
+
+    async def _scale(self, command: Command) -> str:
+        cluster = self._cluster
+        async with self._changing:
+            wanted = topology.scale(cluster.state.topology, command.role, command.count)
+            ports = self._choose_ports(wanted, cluster.state.ports, not_these=cluster.state.port, running=True)
+            planned = plan.make(wanted, ports, peer_host=cluster.state.peer_host)
+            before = {instance.name: instance for instance in cluster.plan.instances}
+            after = {instance.name: instance for instance in planned.instances}
+            cluster.state = msgspec.structs.replace(cluster.state, topology=wanted, ports=ports)
+            cluster.plan = planned
+            state.write(cluster.directory, cluster.state)
+            await self._leave([name for name in before if name not in after])
+            async with asyncio.TaskGroup() as tasks:
+                for name, instance in after.items():
+                    if name not in before:
+                        tasks.create_task(bringing_up.start_instance(cluster, instance))
+        return f"{command.role} has {command.count}"
+
+    async def _leave(self, names: list[str]) -> None:
+        cluster = self._cluster
+        cluster.leaving.update(names)
+        await self._watches.balance()
+        async with asyncio.TaskGroup() as tasks:
+            for name in names:
+                if name in cluster.parts:
+                    tasks.create_task(cluster.forget(name))
+        cluster.leaving.difference_update(names)

@@ -1,0 +1,113 @@
+"""What is looked after all the time: who takes writes, who is ready, whose agent is frozen, who has to be buried."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+from fieldpost.cluster import bringing_up, processes
+from fieldpost.cluster.cluster import Cluster
+from fieldpost.cluster.engines import nginx, patroni, pgbouncer
+from fieldpost.cluster.plan import Shard
+from fieldpost.errors import FieldpostError
+from fieldpost.observability import get_logger
+
+_LOOK_SECONDS = 1.0
+#: A new primary is looked for more often: until it is found nothing is recorded.
+_PRIMARY_SECONDS = 0.5
+_BURY_SECONDS = 0.5
+#: An agent frozen for this long is as good as dead: half of what others wait before they replace its server.
+_FROZEN_SECONDS = 10.0
+
+log = get_logger()
+
+
+class Watches:
+    """All of them, for one cluster."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._upstreams: nginx.Upstreams | None = None
+        self._frozen_since: dict[str, float] = {}
+        self._unburied: int | None = None
+
+    async def run(self) -> None:
+        """Watches until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for shard in self._cluster.plan.shards:
+                tasks.create_task(self._every(shard.name, _PRIMARY_SECONDS, partial(self.follow_primary, shard)))
+            tasks.create_task(self._every("balance", _LOOK_SECONDS, self.balance))
+            tasks.create_task(self._every("fence", _LOOK_SECONDS, self.fence))
+            tasks.create_task(self._every("bury", _BURY_SECONDS, self.bury))
+
+    async def follow_primary(self, shard: Shard) -> None:
+        """Points a shard's pool at who takes writes now."""
+        cluster = self._cluster
+        known = cluster.primaries.get(shard.name)
+        if known is None or shard.pool.name not in cluster.parts:
+            return
+        primary = await bringing_up.primary_of(shard)
+        if primary is None or primary.name == known:
+            return
+        pgbouncer.write(cluster.directory, shard.pool, primary=primary.port, user=cluster.user)
+        await pgbouncer.repoint(shard.pool)
+        cluster.primaries[shard.name] = primary.name
+        log.warning("primary_changed", shard=shard.name, before=known, now=primary.name)
+
+    async def balance(self) -> None:
+        """Sends requests to instances that are ready, and to no others."""
+        cluster = self._cluster
+        part = cluster.parts.get(cluster.balancer.name)
+        if part is None or part.pid is None:
+            return
+        upstreams = nginx.Upstreams(gateways=await self._ready("gateway"), hubs=await self._ready("hub"))
+        if upstreams == self._upstreams:
+            return
+        nginx.write_upstreams(cluster.directory, upstreams, user=cluster.user)
+        part.child.send(signal.SIGHUP)
+        self._upstreams = upstreams
+        log.info("upstreams_changed", gateways=list(upstreams.gateways), hubs=list(upstreams.hubs))
+
+    async def fence(self) -> None:
+        """Ends every PostgreSQL server whose agent does not look after it: dead ones' at once, frozen ones' soon."""
+        cluster = self._cluster
+        now = cluster.clock.monotonic()
+        for node in cluster.servers.values():
+            part = cluster.parts.get(node.name)
+            if part is None:
+                continue
+            if not part.is_paused:
+                self._frozen_since.pop(node.name, None)
+            elif now - self._frozen_since.setdefault(node.name, now) < _FROZEN_SECONDS:
+                continue
+            if (part.pid is None or part.is_paused) and patroni.server_processes(
+                patroni.data_directory(cluster.directory, node)
+            ):
+                log.warning("server_fenced", part=node.server_name, is_frozen=part.is_paused)
+                await cluster.fence(node)
+
+    async def bury(self) -> None:
+        """Buries servers' orphans: a dead one that nobody buries looks alive to who wants to start the next."""
+        found = processes.unburied()
+        # What this process waits for itself is gone by the second look.
+        if found is not None and found == self._unburied and found not in self._cluster.own_children():
+            processes.bury(found)
+            found = None
+        self._unburied = found
+
+    async def _ready(self, role: str) -> Sequence[int]:
+        parts = [
+            part
+            for part in self._cluster.parts.values()
+            if part.role == role and part.pid is not None and part.name not in self._cluster.leaving
+        ]
+        answers = await asyncio.gather(*(part.is_ready() for part in parts))
+        return sorted(part.port for part, is_ready in zip(parts, answers, strict=True) if is_ready)
+
+    async def _every(self, name: str, seconds: float, look: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await look()
+            except (FieldpostError, OSError) as error:
+                log.warning("watch_failed", watch=name, reason=str(error))
+            await self._cluster.clock.sleep(seconds)
