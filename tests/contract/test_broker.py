@@ -7,24 +7,40 @@ from pathlib import Path
 
 import pytest
 
+from fieldpost.backends.rabbitmq.opening import open_broker
 from fieldpost.backends.sqlite import queue as sqlite_queue
 from fieldpost.backends.sqlite.opening import open_database
+from fieldpost.clock import SystemClock
 from fieldpost.errors import BackendUnavailableError, QueueFullError
 from fieldpost.ports.broker import Broker, Consumer, Delivery
+from tests.support.engines import RabbitMQ
 from tests.support.waiting import eventually
 
 Reopen = Callable[[], AbstractAsyncContextManager[Broker]]
 
 
-@pytest.fixture
-def reopen(tmp_path: Path) -> Reopen:
+@pytest.fixture(params=["sqlite", "rabbitmq"])
+def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Reopen:
     """Opens the same broker again, as after a restart."""
+    if request.param == "rabbitmq":
+        rabbitmq: RabbitMQ = request.getfixturevalue("rabbitmq")
+        return _reopen_rabbitmq(rabbitmq.empty_url())
 
     @asynccontextmanager
     async def reopened() -> AsyncIterator[Broker]:
         async with open_database(tmp_path / "fieldpost.db") as engines:
             await engines.broker.declare("q", max_messages=10_000)
             yield engines.broker
+
+    return reopened
+
+
+def _reopen_rabbitmq(url: str) -> Reopen:
+    @asynccontextmanager
+    async def reopened() -> AsyncIterator[Broker]:
+        async with open_broker(url, clock=SystemClock(), instance="test") as broker:
+            await broker.declare("q", max_messages=10_000)
+            yield broker
 
     return reopened
 
@@ -41,6 +57,13 @@ async def _receive(consumer: Consumer, count: int) -> list[Delivery]:
         while len(received) < count:
             received += await consumer.receive(count - len(received))
     return received
+
+
+async def _until_depth(broker: Broker, queue: str, depth: int) -> None:
+    async def is_reached() -> bool:
+        return await broker.depth(queue) == depth
+
+    await eventually(is_reached)
 
 
 def _bodies(deliveries: Sequence[Delivery]) -> list[bytes]:
@@ -71,11 +94,12 @@ async def test_an_acknowledged_message_is_gone_for_good(reopen: Reopen) -> None:
         async with broker.consume(["q"], prefetch=10) as consumer:
             first, _ = await _receive(consumer, 2)
             await consumer.ack([first])
-        assert 1 == await broker.depth("q")
+        await _until_depth(broker, "q", 1)
 
-    async with reopen() as broker, broker.consume(["q"], prefetch=10) as consumer:
+    async with reopen() as broker:
         assert 1 == await broker.depth("q")
-        assert [b"2"] == _bodies(await _receive(consumer, 1))
+        async with broker.consume(["q"], prefetch=10) as consumer:
+            assert [b"2"] == _bodies(await _receive(consumer, 1))
 
 
 async def test_what_was_not_acknowledged_comes_again_when_the_consumer_leaves(broker: Broker) -> None:
@@ -96,6 +120,31 @@ async def test_a_requeued_message_comes_again_first(broker: Broker) -> None:
         assert [b"1", b"2"] == _bodies(await _receive(consumer, 2))
 
 
+async def test_what_one_consumer_puts_back_another_gets(broker: Broker) -> None:
+    await broker.publish("q", [b"1", b"2"])
+    async with broker.consume(["q"], prefetch=10) as one:
+        in_hand = await _receive(one, 2)
+        async with broker.consume(["q"], prefetch=10) as other:
+            await one.requeue(in_hand)
+
+            assert [b"1", b"2"] == _bodies(await _receive(other, 2))
+
+
+async def test_a_consumer_that_does_not_receive_keeps_nothing_from_another(broker: Broker) -> None:
+    async with broker.consume(["q"], prefetch=1) as busy, broker.consume(["q"], prefetch=1) as idle:
+        await broker.publish("q", [b"long"])
+        await busy.ack(await _receive(busy, 1))
+        bodies = [b"%d" % number for number in range(5)]
+        await broker.publish("q", bodies)
+
+        received: list[Delivery] = []
+        while len(received) < len(bodies):
+            received += await _receive(idle, 1)
+            await idle.ack(received[-1:])
+
+    assert sorted(bodies) == sorted(_bodies(received))
+
+
 async def test_prefetch_bounds_what_is_in_hand(broker: Broker) -> None:
     await broker.publish("q", [b"1", b"2", b"3"])
     async with broker.consume(["q"], prefetch=2) as consumer:
@@ -111,11 +160,17 @@ async def test_prefetch_bounds_what_is_in_hand(broker: Broker) -> None:
 
 async def test_queues_named_first_go_first(broker: Broker) -> None:
     await broker.declare("urgent", max_messages=10)
-    await broker.publish("q", [b"slow"])
-    await broker.publish("urgent", [b"fast"])
+    await broker.publish("q", [b"first"])
 
-    async with broker.consume(["urgent", "q"], prefetch=10) as consumer:
-        assert [b"fast", b"slow"] == _bodies(await _receive(consumer, 2))
+    async with broker.consume(["urgent", "q"], prefetch=1) as consumer:
+        first = await _receive(consumer, 1)
+        await broker.publish("q", [b"slow"])
+        await broker.publish("urgent", [b"fast"])
+        await consumer.ack(first)
+
+        fast = await _receive(consumer, 1)
+        await consumer.ack(fast)
+        assert [b"fast", b"slow"] == _bodies([*fast, *await _receive(consumer, 1)])
 
 
 async def test_two_consumers_share_a_queue_and_no_message_goes_to_both(broker: Broker) -> None:
@@ -146,7 +201,7 @@ async def test_a_full_queue_refuses_and_keeps_what_it_has(broker: Broker) -> Non
     with pytest.raises(QueueFullError):
         await broker.publish("small", [b"3"])
 
-    assert 2 == await broker.depth("small")
+    await _until_depth(broker, "small", 2)
     async with broker.consume(["small"], prefetch=10) as consumer:
         await consumer.ack((await _receive(consumer, 2))[:1])
         await broker.publish("small", [b"4"])
@@ -186,9 +241,10 @@ async def test_a_cancelled_publish_is_whole_or_not_there(broker: Broker) -> None
     await asyncio.sleep(0)
     publishing.cancel()
     await broker.publish("q", [b"3"])
+    depth = await broker.depth("q")
 
     async with broker.consume(["q"], prefetch=10) as consumer:
-        received = _bodies(await _receive(consumer, await broker.depth("q")))
+        received = _bodies(await _receive(consumer, depth))
 
     assert received in ([b"3"], [b"1", b"2", b"3"])
 
@@ -199,9 +255,10 @@ async def test_everything_is_there_after_a_restart_in_order(reopen: Reopen) -> N
         for start in range(0, len(bodies), 100):
             await broker.publish("q", bodies[start : start + 100])
 
-    async with reopen() as broker, broker.consume(["q"], prefetch=5_000) as consumer:
+    async with reopen() as broker:
         assert len(bodies) == await broker.depth("q")
-        received = _bodies(await _receive(consumer, len(bodies)))
+        async with broker.consume(["q"], prefetch=5_000) as consumer:
+            received = _bodies(await _receive(consumer, len(bodies)))
 
     assert bodies == received
 

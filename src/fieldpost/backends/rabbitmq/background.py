@@ -1,0 +1,22 @@
+"""Endless loops beside a body of code."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+
+@asynccontextmanager
+async def running(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Runs the loops while the context lasts; an error of the body comes out as it is, not in a group."""
+    error: BaseException | None = None
+    async with asyncio.TaskGroup() as tasks:
+        started = [tasks.create_task(loop) for loop in loops]
+        try:
+            yield
+        except BaseException as raised:  # noqa: BLE001 raised again when the loops have ended
+            error = raised
+        for task in started:
+            task.cancel()
+    if error is not None:
+        raise error

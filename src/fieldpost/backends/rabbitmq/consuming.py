@@ -1,0 +1,139 @@
+"""What one consumer holds of the messages that came, whichever connection they came on.
+
+An acknowledgement goes to the channel that delivered, or nowhere: a message of a lost channel comes again by itself.
+Deliberately not here: channels and how they come back (`session`).
+"""
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Sequence
+
+from fieldpost.backends.rabbitmq import frames
+from fieldpost.backends.rabbitmq.channel import Channel
+from fieldpost.ports.broker import Delivery
+
+#: Bytes of messages handed out in one `receive`, but always one message.
+MAX_RECEIVE_BYTES = 16 * 2**20
+
+
+class RabbitConsumer:
+    """See `ports.broker.Consumer`. Tags count on over all channels, so none means two messages."""
+
+    def __init__(self, queues: Sequence[str], *, prefetch: int) -> None:
+        self.queues = queues
+        self.prefetch = prefetch
+        #: Calls of `receive` that wait now, and that were made ever.
+        self.waiting = 0
+        self.received = 0
+        #: Set when somebody begins to wait.
+        self.wanted = asyncio.Event()
+        self._channel: Channel | None = None
+        self._first_tag = 0
+        self._last_tag = 0
+        self._buffers: dict[str, deque[Delivery]] = {queue: deque() for queue in queues}
+        #: Tags that the channel's broker waits for, oldest first.
+        self._open: OrderedDict[int, None] = OrderedDict()
+        self._in_hand: dict[int, str] = {}
+        self._wake = asyncio.Event()
+
+    async def receive(self, limit: int) -> Sequence[Delivery]:
+        """Waits for messages and for room."""
+        self.received += 1
+        self.waiting += 1
+        try:
+            while True:
+                self._wake.clear()
+                taken = self._take(min(limit, self.prefetch - len(self._in_hand)))
+                if taken:
+                    return taken
+                self.wanted.set()
+                await self._wake.wait()
+        finally:
+            self.waiting -= 1
+
+    async def ack(self, deliveries: Sequence[Delivery]) -> None:
+        """Forgets messages."""
+        tags = [delivery.tag for delivery in deliveries if self._in_hand.pop(delivery.tag, None) is not None]
+        self._settle(tags, frames.ack)
+        self._wake.set()
+
+    async def requeue(self, deliveries: Sequence[Delivery]) -> None:
+        """Puts messages in front again; when nobody here takes them, they go back to the broker (`put_back`)."""
+        for delivery in reversed(deliveries):
+            if self._in_hand.pop(delivery.tag, None) is not None:
+                self._buffers[delivery.queue].appendleft(delivery)
+        self._wake.set()
+
+    def begin(self, channel: Channel) -> None:
+        """Messages come on this channel from now on; what came on another is forgotten."""
+        for buffer in self._buffers.values():
+            buffer.clear()
+        self._open.clear()
+        self._in_hand.clear()
+        self._first_tag = self._last_tag
+        self._channel = channel
+        channel.on_delivery = self._on_delivery
+        self._wake.set()
+
+    def end(self) -> None:
+        """Nothing comes any more, and nothing that came can be acknowledged."""
+        if self._channel is not None:
+            self._channel.on_delivery = _ignore
+        self._channel = None
+
+    def put_back(self, *, everything: bool = False) -> None:
+        """Gives the broker what nobody has received, or also what is in somebody's hand."""
+        tags = [delivery.tag for buffer in self._buffers.values() for delivery in buffer]
+        if everything:
+            tags += self._in_hand
+            self._in_hand.clear()
+        for buffer in self._buffers.values():
+            buffer.clear()
+        self._settle(tags, frames.requeue)
+
+    def has_none_of(self, queue: str) -> bool:
+        """Whether no message of the queue is here, neither waiting nor in hand."""
+        return not self._buffers[queue] and queue not in self._in_hand.values()
+
+    @property
+    def last_tag(self) -> int:
+        """Grows with every delivery."""
+        return self._last_tag
+
+    def _on_delivery(self, queue: str, tag: int, body: bytes) -> None:
+        # Consumer tags are the queues' names.
+        self._last_tag = self._first_tag + tag
+        self._open[self._last_tag] = None
+        self._buffers[queue].append(Delivery(tag=self._last_tag, queue=queue, body=body))
+        self._wake.set()
+
+    def _take(self, room: int) -> Sequence[Delivery]:
+        taken: list[Delivery] = []
+        size_bytes = 0
+        for queue, buffer in self._buffers.items():
+            while buffer and len(taken) < room and size_bytes < MAX_RECEIVE_BYTES:
+                delivery = buffer.popleft()
+                size_bytes += len(delivery.body)
+                self._in_hand[delivery.tag] = queue
+                taken.append(delivery)
+        return taken
+
+    def _settle(self, tags: Iterable[int], frame: Callable[..., bytes]) -> None:
+        """Tells the broker of these tags: in one frame as many as lead all that it waits for, the rest one by one."""
+        left = {tag for tag in tags if tag in self._open}
+        if not left or self._channel is None:
+            return
+        number, first = self._channel.number, self._first_tag
+        leading = 0
+        while left and next(iter(self._open)) in left:
+            leading = self._open.popitem(last=False)[0]
+            left.discard(leading)
+        parts = [frame(number, leading - first, multiple=True)] if leading else []
+        for tag in sorted(left):
+            del self._open[tag]
+            parts.append(frame(number, tag - first, multiple=False))
+        self._channel.send(b"".join(parts))
+
+
+def _ignore(*_: object) -> None:
+    return

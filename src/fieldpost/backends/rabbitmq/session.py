@@ -1,0 +1,209 @@
+"""Keeps a consumer's channel alive: opens it, finds out when it has ended or gone deaf, opens it again.
+
+A consumer that is busy is taken out of the broker's turn: with nobody waiting in `receive` what would come to it waits for
+nothing, while others are idle.
+"""
+
+import asyncio
+import contextlib
+import random
+from typing import Final
+
+from pamqp import commands
+
+from fieldpost.backends.rabbitmq.channel import Channel, LostError, RefusedError
+from fieldpost.backends.rabbitmq.consuming import RabbitConsumer
+from fieldpost.backends.rabbitmq.link import Link
+from fieldpost.backends.rabbitmq.queues import Queues
+from fieldpost.backends.rabbitmq.wire import Wire
+from fieldpost.clock import Clock
+from fieldpost.errors import UnavailableError
+from fieldpost.observability import get_logger
+from fieldpost.policy.backoff import delay_seconds
+
+#: A busy consumer leaves the turn after so long; one that takes many at once works its messages off soon anyway.
+PATIENCE_SECONDS: Final = 0.2
+LONG_PATIENCE_SECONDS: Final = 5.0
+_MANY: Final = 64
+#: While it waits and nothing comes, it asks this often whether there is something; twice in a row means it is deaf.
+DEAF_SECONDS: Final = 10.0
+_DOUBTS: Final = 2
+_FIRST_PAUSE_SECONDS: Final = 0.1
+_MAX_PAUSE_SECONDS: Final = 3.0
+#: How long leaving waits for the broker to have everything back.
+_LEAVE_SECONDS: Final = 1.0
+_NOT_FOUND: Final = 404
+_MAX_PREFETCH: Final = 65_535
+
+log = get_logger()
+
+
+class Session:
+    """One consumer's channel, and the next one, and the next."""
+
+    def __init__(
+        self, consumer: RabbitConsumer, *, link: Link, queues: Queues, clock: Clock, source: random.Random
+    ) -> None:
+        self._consumer = consumer
+        self._link = link
+        self._queues = queues
+        self._clock = clock
+        self._source = source
+        self._channel: Channel | None = None
+        self._patience_seconds = PATIENCE_SECONDS if consumer.prefetch < _MANY else LONG_PATIENCE_SECONDS
+        #: Set when the channel has ended or the broker has ended a consumer.
+        self._over = asyncio.Event()
+        self._reason = LostError("ended")
+
+    async def run(self) -> None:
+        """Keeps the consumer going until cancelled."""
+        failures = 0
+        while True:
+            opened = False
+            try:
+                await self._open(await self._link.connected())
+                opened = True
+                await self._watch()
+            except (LostError, UnavailableError) as error:
+                log.warning("consumer_lost", queues=self._consumer.queues, reason=str(error))
+            except Exception:
+                # A consumer that stays away is worse than one that comes back.
+                log.exception("consumer_failed", queues=self._consumer.queues)
+            self._close()
+            failures = 1 if opened else failures + 1
+            await self._clock.sleep(
+                delay_seconds(
+                    failures,
+                    source=self._source,
+                    first_seconds=_FIRST_PAUSE_SECONDS,
+                    cap_seconds=_MAX_PAUSE_SECONDS,
+                )
+            )
+
+    async def leave(self) -> None:
+        """Gives back what is not acknowledged, after `run` was cancelled; waits little for the broker."""
+        channel = self._channel
+        if channel is not None and channel.is_open:
+            with contextlib.suppress(LostError, TimeoutError):
+                async with asyncio.timeout(_LEAVE_SECONDS):
+                    await self._stop(channel)
+                    self._consumer.put_back(everything=True)
+                    channel.close()
+                    await channel.gone.wait()
+        self._close()
+
+    async def _open(self, wire: Wire) -> None:
+        self._over.clear()
+        channel = self._channel = await wire.open_channel()
+        channel.on_lost = self._end
+        channel.on_cancel = lambda queue: self._end(LostError(f"the broker ended the consumer of {queue}"))
+        self._consumer.begin(channel)
+        # For each of its queues: quorum queues know no common bound, `RabbitConsumer` keeps that.
+        prefetch = min(self._consumer.prefetch, _MAX_PREFETCH)
+        await channel.call(commands.Basic.Qos(prefetch_count=prefetch), commands.Basic.QosOk)
+        await self._start(channel)
+
+    async def _start(self, channel: Channel) -> None:
+        for queue in self._consumer.queues:
+            try:
+                await channel.call(commands.Basic.Consume(queue=queue, consumer_tag=queue), commands.Basic.ConsumeOk)
+            except RefusedError as error:
+                if error.code == _NOT_FOUND:
+                    await self._queues.ensure(queue)
+                raise
+
+    async def _stop(self, channel: Channel) -> None:
+        for queue in self._consumer.queues:
+            await channel.call(commands.Basic.Cancel(consumer_tag=queue), commands.Basic.CancelOk)
+
+    def _close(self) -> None:
+        self._consumer.end()
+        if self._channel is not None:
+            self._channel.close()
+        self._channel = None
+
+    def _end(self, error: LostError) -> None:
+        self._reason = error
+        self._over.set()
+        self._consumer.wanted.set()
+
+    async def _watch(self) -> None:
+        """Raises when the channel is of no more use."""
+        consumer = self._consumer
+        received = -1
+        hearing = _Hearing(consumer, self._clock)
+        while True:
+            await self._pause()
+            if consumer.waiting or consumer.received != received:
+                received = consumer.received
+            else:
+                await self._stand_aside()
+            if hearing.is_doubtful() and not await self._has_ready():
+                hearing.forgive()
+            if hearing.is_deaf:
+                self._complain()
+
+    async def _pause(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._patience_seconds):
+                await self._over.wait()
+        if self._over.is_set():
+            raise self._reason
+
+    async def _stand_aside(self) -> None:
+        """Lets others have what comes, until somebody waits here again."""
+        channel = self._channel
+        assert channel is not None
+        self._consumer.wanted.clear()
+        await self._stop(channel)
+        self._consumer.put_back()
+        await self._consumer.wanted.wait()
+        if self._over.is_set():
+            raise self._reason
+        await self._start(channel)
+
+    async def _has_ready(self) -> bool:
+        for queue in self._consumer.queues:
+            try:
+                if self._consumer.has_none_of(queue) and await self._queues.ready(queue):
+                    return True
+            except UnavailableError:
+                # Who cannot be asked proves nothing; a dead connection is found by its own means.
+                continue
+        return False
+
+    def _complain(self) -> None:
+        log.error("consumer_deaf", queues=self._consumer.queues)
+        if self._channel is not None and self._link.wire is self._channel.connection:
+            self._link.wire.abort("a consumer on it was deaf")
+        raise LostError("deaf: messages wait and do not come")
+
+
+class _Hearing:
+    """Whether a consumer that waits hears anything."""
+
+    def __init__(self, consumer: RabbitConsumer, clock: Clock) -> None:
+        self._consumer = consumer
+        self._clock = clock
+        self._doubts = 0
+        self._last_tag = consumer.last_tag
+        self._since = clock.monotonic()
+
+    @property
+    def is_deaf(self) -> bool:
+        return self._doubts >= _DOUBTS
+
+    def is_doubtful(self) -> bool:
+        """Whether it has waited long and heard nothing; true once each time that is due."""
+        now = self._clock.monotonic()
+        if self._consumer.last_tag != self._last_tag or not self._consumer.waiting:
+            self._last_tag, self._since, self._doubts = self._consumer.last_tag, now, 0
+        if now - self._since < DEAF_SECONDS:
+            return False
+        self._since = now
+        self._doubts += 1
+        return True
+
+    def forgive(self) -> None:
+        """There was nothing to hear."""
+        self._doubts = 0
