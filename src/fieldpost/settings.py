@@ -37,6 +37,47 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     directory: Annotated[str, msgspec.Meta(min_length=1)] = "fieldpost-data"
 
 
+class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The broker; without a URL it is embedded."""
+
+    #: `amqp://user:password@host:port,host:port/vhost`, every node named.
+    url: str = ""
+
+
+class ShardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One PostgreSQL cluster, which owns the device ids from `first` to `last`."""
+
+    name: Annotated[str, msgspec.Meta(pattern="^[a-z0-9_-]{1,40}$")]
+    first: Count = 1
+    #: Without one there is no end.
+    last: Count | None = None
+    #: `postgresql://user:password@host:port/database`; leads to the primary.
+    url: Annotated[str, msgspec.Meta(min_length=1)]
+    #: The same for each replica that may be read from.
+    replicas: tuple[str, ...] = ()
+    #: Patroni's addresses, one for each node: `http://host:port`.
+    agents: tuple[str, ...] = ()
+
+
+class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The databases; without shards there is one, embedded."""
+
+    shards: tuple[ShardSettings, ...] = ()
+    #: Connections of one process to one node at most.
+    pool_size: Count = 10
+    #: Whether commits wait for a replica: quorum (and go on, loudly, when none is left), wait (until one is back), off.
+    synchronous: Annotated[str, msgspec.Meta(pattern="^(quorum|wait|off)$")] = "quorum"
+    #: Replicas further behind are not read from.
+    lag_seconds: Seconds = 0.1
+
+
+class SharedSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Shared state; without a URL it is kept in the process."""
+
+    #: `redis-cluster://host:port,host:port`, or `redis://host:port`.
+    url: str = ""
+
+
 class CredentialSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How doors keep their snapshot of all keys."""
 
@@ -123,6 +164,8 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ping_seconds: Seconds = 25.0
     #: Answers unacknowledged on one connection before the rest waits in the ledger.
     max_unacknowledged: Count = 200
+    #: Bytes that wait unsent in all sessions together before nothing more is read for them from the ledger.
+    max_unsent_bytes: Count = 256 * 2**20
     #: How often answers that no event announced are looked for.
     sweep_seconds: Seconds = 2.0
     page: Count = 100
@@ -150,11 +193,21 @@ class ClientSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     key: str = ""
 
 
+class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `fieldpost cluster up` runs."""
+
+    #: Patroni's environment, a directory; empty for where `make engines` puts it.
+    patroni: str = ""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of them, by section."""
 
     server: ServerSettings = ServerSettings()
     data: DataSettings = DataSettings()
+    broker: BrokerSettings = BrokerSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    shared: SharedSettings = SharedSettings()
     credentials: CredentialSettings = CredentialSettings()
     queues: QueueSettings = QueueSettings()
     recording: RecordingSettings = RecordingSettings()
@@ -167,6 +220,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     chat: ChatSettings = ChatSettings()
     log: LogSettings = LogSettings()
     client: ClientSettings = ClientSettings()
+    cluster: ClusterSettings = ClusterSettings()
 
 
 #: Environment names that have no section in them.

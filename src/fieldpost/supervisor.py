@@ -15,7 +15,7 @@ from fieldpost.observability import Metrics, get_logger
 from fieldpost.settings import Settings
 from fieldpost.web.application import build
 from fieldpost.web.server import reserve, serve
-from fieldpost.wiring import open_backends
+from fieldpost.wiring.opening import open_backends
 
 #: Waits before a failed role starts again: 0.2, 0.4 … 10 s; back to the first after a minute without failure.
 _FIRST_PAUSE_SECONDS = 0.2

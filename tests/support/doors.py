@@ -23,7 +23,7 @@ from fieldpost.services.mailbox import Mailbox
 from fieldpost.settings import HubSettings, ModelSettings, ServerSettings, Settings, load
 from fieldpost.web.application import build
 from fieldpost.web.server import reserve, serve
-from fieldpost.wiring import open_backends
+from fieldpost.wiring.opening import open_backends
 
 
 class Doors(msgspec.Struct, frozen=True, kw_only=True):

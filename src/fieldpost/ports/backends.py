@@ -14,7 +14,7 @@ from fieldpost.ports.shared import Shared
 
 
 class Backends(msgspec.Struct, frozen=True, kw_only=True):
-    """One of each; `ledgers` by shard, `models` by name."""
+    """One of each; `ledgers` by shard, `models` by name: those that this process runs, of `model_names` that there are."""
 
     broker: Broker
     ledgers: Mapping[str, Ledger]
@@ -22,8 +22,10 @@ class Backends(msgspec.Struct, frozen=True, kw_only=True):
     devices: DeviceDirectory
     shared: Shared
     folders: Folders
-    models: Mapping[str, Model]
-    library: Library
+    model_names: tuple[str, ...]
+    models: Mapping[str, Model] = {}
+    #: None where no model runs.
+    library: Library | None = None
     #: Key of the hashes of all secrets.
     pepper: bytes
     #: Keyed hashes of operators' secrets, by name.

@@ -8,6 +8,7 @@ from fieldpost.messages.events import FLEET_CHANNEL, StateChanged
 from fieldpost.messages.requests import RequestState
 from fieldpost.observability import Metrics, get_logger
 from fieldpost.ports.backends import Backends
+from fieldpost.ports.models import Library
 from fieldpost.services.working import Lane
 from fieldpost.settings import Settings
 
@@ -36,7 +37,8 @@ class Worker:
             for lane in self._lanes:
                 tasks.create_task(lane.run())
             tasks.create_task(self._hear_cancellations())
-            tasks.create_task(self._refresh_library())
+            if self._backends.library is not None:
+                tasks.create_task(self._refresh(self._backends.library))
 
     async def drain(self) -> None:
         """Finishes what is in hand, or hands it back."""
@@ -52,10 +54,10 @@ class Worker:
                         for lane in self._lanes:
                             lane.stop(event.request_id)
 
-    async def _refresh_library(self) -> None:
+    async def _refresh(self, library: Library) -> None:
         while True:
             try:
-                changed = await self._backends.library.refresh()
+                changed = await library.refresh()
             except UnavailableError as error:
                 # No reason to let go of what is in hand.
                 log.warning("library_not_refreshed", error=repr(error))

@@ -38,7 +38,7 @@ class Dispatcher:
         self._dispatch = backends.ledgers[shard].dispatch
         self._clock = clock
         self._lease = lease
-        self._lines: Sequence[Line] = [(model, priority) for model in backends.models for priority in PRIORITIES]
+        self._lines: Sequence[Line] = [(model, priority) for model in backends.model_names for priority in PRIORITIES]
         #: Lines that had more waiting than there was room for.
         self._backlog: set[Line] = set(self._lines)
         self._after_device: defaultdict[Line, int] = defaultdict(int)

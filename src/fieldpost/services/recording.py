@@ -23,7 +23,7 @@ class Recording:
         self, *, settings: Settings, backends: Backends, clock: Clock, shard: str, dispatcher: Dispatcher
     ) -> None:
         self._records = backends.ledgers[shard].records
-        self._models = frozenset(backends.models)
+        self._models = frozenset(backends.model_names)
         self._clock = clock
         self._dispatcher = dispatcher
         self._consumer = BatchConsumer(

@@ -18,7 +18,7 @@ from fieldpost.roles.processor import Processor
 from fieldpost.services.intake import Intake
 from fieldpost.services.queues import declare_queues
 from fieldpost.settings import DataSettings, ModelSettings, Settings
-from fieldpost.wiring import open_backends
+from fieldpost.wiring.opening import open_backends
 from tests.support.waiting import eventually
 
 HERE = Credential(device_id=1, kind=DeviceKind.TRUCK, key_hash=bytes(32), disabled=False)
@@ -32,7 +32,7 @@ async def _a_ledger_that_is_away(path: Path) -> Ledger:
 
 async def _with_a_second_shard(backends: Backends, settings: Settings, ledger: Ledger) -> Backends:
     shards = ShardMap([ShardRange(shard="shard1", first=1, last=999), ShardRange(shard="shard2", first=1000)])
-    await declare_queues(backends.broker, shards=shards.shards, models=backends.models, settings=settings.queues)
+    await declare_queues(backends.broker, shards=shards.shards, models=backends.model_names, settings=settings.queues)
     return msgspec.structs.replace(backends, shards=shards, ledgers={**backends.ledgers, "shard2": ledger})
 
 

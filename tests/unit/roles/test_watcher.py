@@ -24,7 +24,7 @@ from fieldpost.services.intake import Intake
 from fieldpost.services.queues import requests_queue
 from fieldpost.services.remembering import REMEMBER_SECONDS
 from fieldpost.settings import Settings
-from fieldpost.wiring import open_backends
+from fieldpost.wiring.opening import open_backends
 from tests.support.clock import FakeClock
 from tests.support.waiting import eventually
 

@@ -47,6 +47,7 @@ async def backends(tmp_path: Path, settings: Settings, clock: FakeClock) -> Asyn
             devices=embedded.devices,
             shared=memory_shared(clock),
             folders=LocalFolders(tmp_path / "Cloud"),
+            model_names=tuple(models),
             models=models,
             library=library,
             pepper=b"pepper",

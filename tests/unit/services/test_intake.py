@@ -89,7 +89,7 @@ async def test_the_same_key_for_another_request_is_refused(intake: Intake, backe
 async def test_the_same_key_with_another_wish_is_refused(
     intake: Intake, backends: Backends, other: dict[str, Any]
 ) -> None:
-    _with(intake, backends.broker, models={**backends.models, "echo2": backends.models["echo"]})
+    _with(intake, backends.broker, model_names=("echo", "echo2"))
     await intake.accept(DEVICE, _body(), channel=Channel.HTTP, idempotency_key="k")
 
     with pytest.raises(IdempotencyConflictError):

@@ -140,7 +140,7 @@ async def test_a_request_goes_to_its_own_model_whatever_queue_its_job_is_in(
     settings: Settings, backends: Backends, clock: FakeClock, model: HeldModel
 ) -> None:
     other = HeldModel()
-    both = msgspec.structs.replace(backends, models={"echo": model, "other": other})
+    both = msgspec.structs.replace(backends, models={"echo": model, "other": other}, model_names=("echo", "other"))
     made = Lane(settings=settings, backends=both, clock=clock, model="echo", holder="one", metrics=Metrics())
     running = asyncio.create_task(made.run())
     await _put(backends, clock, a_request(model="other", prompt="for the other", accepted_at=clock.now()))

@@ -239,7 +239,7 @@ class AdminOperations:
         return Reply(body=encode(OverviewPage(requests=[_overview(*entry) for entry in newest], next=following)))
 
     async def _queues(self, _call: Call) -> Reply:
-        names = all_queues(self._backends.shards.shards, self._backends.models)
+        names = all_queues(self._backends.shards.shards, self._backends.model_names)
         depths = [QueueDepth(name=name, depth=await self._backends.broker.depth(name)) for name in names]
         return Reply(body=encode(QueueList(queues=depths)))
 

@@ -45,7 +45,7 @@ class PageOperations:
         self._about = About(
             version=metadata.version("fieldpost"),
             started_at=clock.now().isoformat(),
-            models=tuple(backends.models),
+            models=backends.model_names,
             default_model=default_model,
         )
 

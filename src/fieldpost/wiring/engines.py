@@ -1,0 +1,136 @@
+"""Engines, chosen by URL: the embedded ones where none is given."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+
+from fieldpost.clock import Clock
+from fieldpost.errors import ConfigError
+from fieldpost.policy.partition import ShardMap, ShardRange
+from fieldpost.ports.broker import Broker
+from fieldpost.ports.devices import DeviceDirectory
+from fieldpost.ports.ledger import Ledger
+from fieldpost.ports.shared import Shared
+from fieldpost.services.queues import declare_queues, requests_queue
+from fieldpost.services.remembering import remember_queued
+from fieldpost.settings import Settings
+
+#: The shard that owns every device where there is one database.
+_ONLY_SHARD = "shard1"
+
+
+class Engines(msgspec.Struct, frozen=True, kw_only=True):
+    """One of each, open."""
+
+    broker: Broker
+    ledgers: Mapping[str, Ledger]
+    shards: ShardMap
+    devices: DeviceDirectory
+    shared: Shared
+
+
+def are_shareable(settings: Settings) -> bool:
+    """Whether other processes can work over the same engines."""
+    return bool(settings.broker.url and settings.database.shards and settings.shared.url)
+
+
+async def open_engines(
+    settings: Settings, clock: Clock, *, models: Iterable[str], instance: str, stack: AsyncExitStack
+) -> Engines:
+    """Opens them and makes the queues; they close with the stack.
+
+    Raises:
+        ConfigError: a URL of an unknown scheme, shards with gaps or overlaps.
+        DataDirectoryInUseError: another process holds the embedded engines.
+        UnavailableError: an engine is away.
+    """
+    embedded = None
+    if not (settings.broker.url and settings.database.shards):
+        from fieldpost.backends.sqlite.opening import lock_directory, open_database
+
+        directory = Path(settings.data.directory)
+        stack.enter_context(lock_directory(directory))
+        embedded = await stack.enter_async_context(open_database(directory / "fieldpost.db"))
+    shared = await _open_shared(settings.shared.url, clock, instance, stack)
+    shards = shard_map(settings)
+    if settings.database.shards:
+        ledgers, devices = await _open_shards(settings, clock, stack)
+    else:
+        assert embedded is not None
+        ledgers, devices = {_ONLY_SHARD: embedded.ledger}, embedded.devices
+    broker: Broker
+    if settings.broker.url:
+        broker = await _open_broker(settings.broker.url, clock, instance, stack)
+    else:
+        assert embedded is not None
+        broker = embedded.broker
+    await declare_queues(broker, shards=shards.shards, models=models, settings=settings.queues)
+    if embedded is not None and broker is embedded.broker:
+        for shard in shards.shards:
+            # The process that accepted them remembered them; this one is asked about them too.
+            await remember_queued(embedded.broker.browse(requests_queue(shard)), shared.values)
+    return Engines(broker=broker, ledgers=ledgers, shards=shards, devices=devices, shared=shared)
+
+
+def shard_map(settings: Settings) -> ShardMap:
+    """Which shard owns which devices.
+
+    Raises:
+        ConfigError: gaps or overlaps.
+    """
+    shards = settings.database.shards
+    if not shards:
+        return ShardMap([ShardRange(shard=_ONLY_SHARD, first=1)])
+    return ShardMap([ShardRange(shard=shard.name, first=shard.first, last=shard.last) for shard in shards])
+
+
+async def _open_broker(url: str, clock: Clock, instance: str, stack: AsyncExitStack) -> Broker:
+    match urlsplit(url).scheme:
+        case "amqp":
+            from fieldpost.backends.rabbitmq.opening import open_broker
+
+            return await stack.enter_async_context(open_broker(url, clock=clock, instance=instance))
+        case scheme:
+            raise ConfigError(f"broker.url: unknown scheme {scheme!r}; known is amqp")
+
+
+async def _open_shared(url: str, clock: Clock, instance: str, stack: AsyncExitStack) -> Shared:
+    match urlsplit(url).scheme:
+        case "":
+            from fieldpost.backends.memory import memory_shared
+
+            return memory_shared(clock)
+        case "redis" | "redis-cluster":
+            from fieldpost.backends.redis_cluster.opening import open_shared
+
+            return await stack.enter_async_context(open_shared(url, clock=clock, instance=instance))
+        case scheme:
+            raise ConfigError(f"shared.url: unknown scheme {scheme!r}; known are redis-cluster, redis")
+
+
+async def _open_shards(
+    settings: Settings, clock: Clock, stack: AsyncExitStack
+) -> tuple[Mapping[str, Ledger], DeviceDirectory]:
+    """The shards' ledgers, and the directory of devices, which lives in the shard of device 1."""
+    from fieldpost.backends.postgresql.opening import open_shard
+
+    database = settings.database
+    opened = {
+        shard.name: await stack.enter_async_context(
+            open_shard(
+                shard.name,
+                shard.url,
+                replicas=shard.replicas,
+                agents=shard.agents,
+                pool_size=database.pool_size,
+                clock=clock,
+                synchronous=database.synchronous,
+            )
+        )
+        for shard in database.shards
+    }
+    first = opened[shard_map(settings).shard_of(1)]
+    return {name: shard.ledger for name, shard in opened.items()}, first.devices
