@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import asyncpg  # type: ignore[import-untyped]
-
-from fieldpost.backends.postgresql.opening import upgrade
 import httpx
 
+from fieldpost.backends.postgresql.opening import upgrade
 from fieldpost.clock import SystemClock
+from fieldpost.cluster import readiness
 from fieldpost.cluster.child import Child, Program
 from fieldpost.cluster.engines import postgresql, rabbitmq, redis
 from fieldpost.cluster.leftovers import end_leftovers
@@ -222,6 +222,35 @@ class Redis:
         node = self.nodes[number - 1]
         await self.children[number].start()
         await until_ready(node.name, node.is_in_cluster, clock=self._place.clock, seconds=READY_SECONDS)
+
+
+class SingleRedis:
+    """One Redis that is no cluster."""
+
+    def __init__(self, place: Engines) -> None:
+        self._place = place
+        self.port = place.ports(1)[0]
+        self.child = place.run(self._start())
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def kill(self) -> None:
+        self._place.run(self.child.kill())
+
+    async def _start(self) -> Child:
+        place = self._place
+        command = ["redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--appendonly", "no"]
+        child = await place.start(Program(name=f"redis-single-{self.port}", command=command, directory=place.directory))
+        await until_ready(
+            child.program.name,
+            lambda: readiness.answers("127.0.0.1", self.port, b"PING\r\n", b"+PONG"),
+            clock=place.clock,
+            seconds=READY_SECONDS,
+            children=(child,),
+        )
+        return child
 
 
 class PostgreSQL:

@@ -10,10 +10,10 @@ import msgspec
 
 from fieldpost.clock import Clock
 from fieldpost.messages.events import Event
-from fieldpost.ports.shared import Bus, Leases, SharedValues, Subscription
+from fieldpost.messages.instances import Instance
+from fieldpost.ports.instances import Instances
+from fieldpost.ports.shared import MAX_UNREAD, Bus, Leases, SharedValues, Subscription
 
-#: Events one subscription may have unread.
-MAX_UNREAD = 10_000
 #: Values kept at most; more than a full queue of requests.
 MAX_VALUES = 250_000
 
@@ -139,14 +139,41 @@ class MemoryLeases:
             del self._holders[name]
 
 
+class MemoryInstances:
+    """The registry among the roles of one process."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._instances: dict[str, tuple[float, Instance]] = {}
+
+    async def announce(self, instance: Instance, *, ttl_seconds: float) -> None:
+        """Writes it down, and drops those that are gone."""
+        now = self._clock.monotonic()
+        present = {name: entry for name, entry in self._instances.items() if entry[0] > now}
+        self._instances = {**present, instance.id: (now + ttl_seconds, instance)}
+
+    async def withdraw(self, instance_id: str) -> None:
+        """Takes it off."""
+        self._instances.pop(instance_id, None)
+
+    async def list(self, role: str | None = None) -> Sequence[Instance]:
+        """Those that are there."""
+        now = self._clock.monotonic()
+        found = [instance for expires, instance in self._instances.values() if expires > now]
+        return sorted((one for one in found if role in (None, one.role)), key=lambda one: one.id)
+
+
 class MemoryShared(msgspec.Struct, frozen=True, kw_only=True):
     """All of it."""
 
     bus: Bus
     values: SharedValues
     leases: Leases
+    instances: Instances
 
 
 def memory_shared(clock: Clock) -> MemoryShared:
     """Fresh shared state."""
-    return MemoryShared(bus=MemoryBus(), values=MemoryValues(clock), leases=MemoryLeases(clock))
+    return MemoryShared(
+        bus=MemoryBus(), values=MemoryValues(clock), leases=MemoryLeases(clock), instances=MemoryInstances(clock)
+    )

@@ -1,8 +1,8 @@
-"""Shared state between instances: the bus, short-lived values, leases. All of it may be lost; nothing depends on it.
+"""Shared state between instances: the bus, short-lived values, leases, the registry. All may be lost; nothing depends on it.
 
-The bus and the values never raise because their engine is away, and every call on them but `receive` returns within
-`PATIENCE_SECONDS`, done or not: what they are told goes missing then, and what they are asked is not there. So nobody who
-has something to promise (an accepted request, a final answer) loses it to them. They come back by themselves.
+None of them raises because their engine is away, and every call but `receive` returns within `PATIENCE_SECONDS`, done or
+not: what they are told goes missing then, and what they are asked is not there. So nobody who has something to promise
+(an accepted request, a final answer) loses it to them. They come back by themselves.
 """
 
 from collections.abc import Collection, Sequence
@@ -10,9 +10,12 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from fieldpost.messages.events import Event
+from fieldpost.ports.instances import Instances
 
-#: The longest that the bus and the values keep a caller waiting for their engine.
+#: The longest that any of them keeps a caller waiting for its engine.
 PATIENCE_SECONDS = 1.0
+#: Events one subscription may have unread.
+MAX_UNREAD = 10_000
 
 
 class Subscription(Protocol):
@@ -22,7 +25,8 @@ class Subscription(Protocol):
         """Waits for at least one event, returns those there are, oldest first; an empty sequence says that some were lost.
 
         The buffer is bounded: when it overflows, it is emptied and the loss is told. So is the loss of what was published
-        while the engine was away, or before a channel whose `follow` did not get through was followed.
+        while the engine was away, or before a channel whose `follow` did not get through was followed. While it is away
+        the loss is told again every second or two, so that who lives by events goes and looks.
 
         Cancel: safe, nothing is lost.
         """
@@ -71,16 +75,20 @@ class Leases(Protocol):
     """Locks with a deadline, for efficiency only: what protects data is the ledger's fencing token."""
 
     async def acquire(self, name: str, *, holder: str, ttl_seconds: float) -> bool:
-        """Takes or renews the lease; False when another holder has it."""
+        """Takes or renews the lease; False when another holder has it.
+
+        Work must go on without the engine: while it is away, who had the lease keeps it, and who has asked in vain for one
+        time to live gets it too. Several may hold it then, as the fencing token allows.
+        """
         ...
 
     async def release(self, name: str, *, holder: str) -> None:
-        """Gives the lease up, if this holder has it."""
+        """Gives the lease up, if this holder has it; when the engine is away, it is free once its time is over."""
         ...
 
 
 class Shared(Protocol):
-    """The three of them, from one engine."""
+    """All of them, from one engine."""
 
     @property
     def bus(self) -> Bus:
@@ -95,4 +103,9 @@ class Shared(Protocol):
     @property
     def leases(self) -> Leases:
         """The leases."""
+        ...
+
+    @property
+    def instances(self) -> Instances:
+        """The registry of instances."""
         ...

@@ -1,0 +1,12 @@
+-- Writes an instance down and drops those that are gone. KEYS[1] the registry; ARGV: id, description, time to live in ms.
+-- One hash without an expiry, so that it is never evicted; each field begins with its deadline in ms, 15 digits.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local fields = redis.call('HGETALL', KEYS[1])
+for i = 1, #fields, 2 do
+  if tonumber(string.sub(fields[i + 1], 1, 15)) <= now then
+    redis.call('HDEL', KEYS[1], fields[i])
+  end
+end
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%015.0f', now + ARGV[3]) .. ARGV[2])
+return 1
