@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 from structlog.testing import capture_logs
 
-from fieldpost.backends.local_folder import LocalFolders
+from fieldpost.backends.local_folder import LocalFolders, directories, walking
 from fieldpost.errors import BackendUnavailableError, DropChangedError, RequestTooLargeError
 from fieldpost.ports.folders import Drop
 from tests.support.waiting import eventually
@@ -379,6 +379,110 @@ async def test_the_oldest_of_more_files_than_the_limit_are_seen(root: Path, fold
     assert [f"{number:03}.txt" for number in range(199, 179, -1)] == [
         drop.name for drop in await _scan(folders, limit=20)
     ]
+
+
+async def test_the_oldest_of_a_large_folder_come_first_and_no_look_costs_more_than_it_may(
+    root: Path, folders: LocalFolders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names against times: the oldest are told of before all others, until none is left."""
+    _small_steps(monkeypatch)
+    for number in range(500):
+        os.utime(_put(root, 17, f"{number:03}.txt", b""), (1000 - number, 1000 - number))
+    looks = _count_looks(monkeypatch)
+
+    told: list[str] = []
+    while len(told) < 500:
+        looks.clear()
+        drops = await _scan(folders, limit=20)
+        assert len(looks) <= 250
+        for drop in drops:
+            told.append(drop.name)
+            assert await folders.done(drop)
+    assert [f"{number:03}.txt" for number in range(499, -1, -1)] == told
+
+
+async def test_a_large_folder_delays_no_file_of_others(
+    root: Path, folders: LocalFolders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _small_steps(monkeypatch)
+    for number in range(500):
+        _put(root, 1, f"{number:03}.txt", b"")
+        _put(root, 2, f"{number:03}.txt", b"")
+    _put(root, 3, "question.txt")
+
+    assert ["question.txt"] == [drop.name for drop in await _scan(folders, limit=20)]
+    for _ in range(50):
+        seen = await _scan(folders, limit=20)
+        assert 3 in {drop.device_id for drop in seen}
+        if {1, 2, 3} == {drop.device_id for drop in seen}:
+            break
+    assert {1, 2, 3} == {drop.device_id for drop in seen}
+    _put(root, 4, "new.txt")
+    assert {1, 2, 3, 4} == {drop.device_id for drop in await _scan(folders, limit=20)}
+
+
+async def test_a_new_file_in_a_large_folder_that_stays_large_is_seen_in_the_end(
+    root: Path, folders: LocalFolders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _small_steps(monkeypatch)
+    for number in range(500):
+        _put(root, 1, f"{number:03}.txt", b"")
+    while not await _scan(folders, limit=20):
+        pass
+    os.utime(_put(root, 1, "oldest.txt"), (1, 1))
+
+    names = [[drop.name for drop in await _scan(folders, limit=20)] for _ in range(100)]
+
+    assert "oldest.txt" == names[-1][0]
+
+
+async def test_a_large_folder_of_names_that_are_skipped_ends_with_the_file_among_them(
+    root: Path, folders: LocalFolders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _small_steps(monkeypatch)
+    for number in range(500):
+        _put(root, 1, f"{number:03}.tmp", b"")
+    _put(root, 1, "question.txt")
+
+    seen = [drop.name for _ in range(20) for drop in await _scan(folders, limit=20)]
+
+    assert {"question.txt"} == set(seen)
+
+
+async def test_large_folders_that_go_away_while_they_are_looked_through_are_forgotten(
+    root: Path, folders: LocalFolders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _small_steps(monkeypatch)
+    for number in range(500):
+        _put(root, 1, f"{number:03}.txt", b"")
+    assert [] == list(await _scan(folders, limit=20))
+    (root / "Requests" / "1").rename(root / "Aside")
+    _put(root, 2, "question.txt")
+
+    assert [2] == [drop.device_id for drop in await _scan(folders, limit=20)]
+    (root / "Aside").rename(root / "Requests" / "1")
+    while 1 not in {drop.device_id for drop in await _scan(folders, limit=20)}:
+        pass
+
+
+def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of more than 50 files is a large one."""
+    monkeypatch.setattr(walking, "_ALL_ENTRIES", 150)
+    monkeypatch.setattr(walking, "_FOLDER_ENTRIES", 50)
+    monkeypatch.setattr(walking, "_STEP_ENTRIES", 30)
+    monkeypatch.setattr(walking, "_KEPT", 100)
+
+
+def _count_looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    looks: list[str] = []
+    look = directories.look
+
+    def counted(directory: int, name: str) -> os.stat_result | None:
+        looks.append(name)
+        return look(directory, name)
+
+    monkeypatch.setattr(directories, "look", counted)
+    return looks
 
 
 async def test_files_that_are_skipped_take_nobodys_place(root: Path, folders: LocalFolders) -> None:

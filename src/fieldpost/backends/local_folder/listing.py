@@ -1,15 +1,16 @@
 """What lies in `Requests/`: fair between devices, bounded, and quiet about what is not a device's folder."""
 
 import contextlib
+import errno
 import fnmatch
-import heapq
 import os
 import re
-import stat
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, islice, zip_longest
 
 from fieldpost.backends.local_folder import directories
+from fieldpost.backends.local_folder.walking import Walks
 from fieldpost.observability import get_logger
 from fieldpost.policy.settling import is_skipped
 from fieldpost.ports.folders import Drop
@@ -19,6 +20,8 @@ _DEVICE_ID = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 _MAX_DEVICE_ID = 2**63 - 1
 #: Names told of once; past these, silence.
 _MAX_TOLD = 1000
+#: For a look that was given up and still goes on.
+_PATIENCE_SECONDS = 10.0
 
 log = get_logger()
 
@@ -29,22 +32,35 @@ class Listing:
     def __init__(self) -> None:
         self._last_id = 0
         self._told: set[str] = set()
+        self._walks = Walks(self._tell_unreadable)
+        self._looking = threading.Lock()
 
     def drops(self, requests: int, *, limit: int) -> list[Drop]:
         """At most `limit` files, in turn from each device, each device's oldest first.
 
         With more devices than `limit`, the next look begins after the last device of this one.
         """
-        ids = self._turn(self._device_ids(requests), limit)
+        if not self._looking.acquire(timeout=_PATIENCE_SECONDS):
+            raise OSError(errno.EBUSY, "an earlier look at the folders has not ended")
+        try:
+            return self._drops(requests, limit)
+        finally:
+            self._looking.release()
+
+    def _drops(self, requests: int, limit: int) -> list[Drop]:
+        known = self._device_ids(requests)
+        self._walks.keep_only(known)
+        ids = self._turn(known, limit)
         if not ids:
             return []
         share = limit // len(ids)
-        found = {device_id: self._files(requests, device_id, share) for device_id in ids}
+        self._walks.go_on(requests, ids, share)
+        found = {device_id: self._walks.files(requests, device_id, share) for device_id in ids}
         cut_short = [device_id for device_id, drops in found.items() if len(drops) == share]
         spare = limit - sum(map(len, found.values()))
         if cut_short and spare >= len(cut_short):
             share += spare // len(cut_short)
-            found.update((device_id, self._files(requests, device_id, share)) for device_id in cut_short)
+            found.update((device_id, self._walks.files(requests, device_id, share)) for device_id in cut_short)
         return _in_turn(found)
 
     def _turn(self, ids: Sequence[int], limit: int) -> Sequence[int]:
@@ -65,15 +81,8 @@ class Listing:
                     self._tell("folder_ignored", entry.name)
         return sorted(ids)
 
-    def _files(self, requests: int, device_id: int, limit: int) -> list[Drop]:
-        try:
-            with directories.opened(requests, str(device_id)) as folder, os.scandir(folder) as entries:
-                drops = (_drop(folder, device_id, entry.name) for entry in entries if not is_skipped(entry.name))
-                return heapq.nsmallest(limit, filter(None, drops), key=lambda drop: (drop.modified_ns, drop.name))
-        except OSError as error:
-            if not directories.is_gone(error):
-                self._tell("folder_unreadable", str(device_id), error=error.strerror)
-            return []
+    def _tell_unreadable(self, device_id: int, error: OSError) -> None:
+        self._tell("folder_unreadable", str(device_id), error=error.strerror)
 
     def _tell(self, event: str, name: str, **fields: object) -> None:
         if name not in self._told and len(self._told) < _MAX_TOLD:
@@ -98,19 +107,6 @@ def is_device_id(name: str) -> bool:
 
 def _is_device_folder(entry: "os.DirEntry[str]") -> bool:
     return is_device_id(entry.name) and entry.is_dir(follow_symlinks=False)
-
-
-def _drop(folder: int, device_id: int, name: str) -> Drop | None:
-    facts = directories.look(folder, name)
-    if facts is None:
-        return None
-    return Drop(
-        device_id=device_id,
-        name=name,
-        size_bytes=facts.st_size,
-        modified_ns=facts.st_mtime_ns,
-        is_regular=stat.S_ISREG(facts.st_mode),
-    )
 
 
 def _in_turn(found: Mapping[int, Iterable[Drop]]) -> list[Drop]:
