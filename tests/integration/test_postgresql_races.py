@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from uuid import UUID
 
 import pytest
+from structlog.testing import capture_logs
 
 from fieldpost.backends.postgresql.opening import Shard, open_shard
 from fieldpost.clock import SystemClock
@@ -98,8 +99,10 @@ async def test_batches_that_share_requests_never_wait_in_a_circle(shards: list[S
             await shard.ledger.claims.release(attempts, now=at(3))
             await shard.ledger.deliveries.acknowledge(ids, 1, now=at(3))
 
-    await asyncio.gather(*(shuffle(shard) for shard in shards))
+    with capture_logs() as logs:
+        await asyncio.gather(*(shuffle(shard) for shard in shards))
 
+    assert [] == [entry for entry in logs if entry["event"] == "transaction_repeated"]
     counted = await shards[0].ledger.records.page(
         1, state=RequestState.QUEUED, before=None, limit=100, limit_bytes=2**30
     )

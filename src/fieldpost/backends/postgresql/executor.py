@@ -29,8 +29,17 @@ class Reads(msgspec.Struct):
 class PostgresExecutor:
     """See `relational.rows.Executor`."""
 
-    def __init__(self, primary: Node, *, replicas: Replicas, judge: Judge, confirming: Confirming) -> None:
+    def __init__(
+        self,
+        primary: Node,
+        *,
+        replicas: Replicas,
+        judge: Judge,
+        confirming: Confirming,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
         self._primary = primary
+        self._patience_seconds = patience_seconds
         self._replicas = replicas
         self._judge = judge
         self._confirming = confirming
@@ -44,7 +53,7 @@ class PostgresExecutor:
             is_confirmed=needs_replica and self._confirming.is_asked,
             must_have_replica=needs_replica and self._confirming.must_have_replica,
         )
-        return await self._primary.run(guarded, seconds=PATIENCE_SECONDS, is_write=True)
+        return await self._primary.run(guarded, seconds=self._patience_seconds, is_write=True)
 
     async def read(self, function: Callable[[Connection], T], *, believed: Callable[[T], bool] | None = None) -> T:
         """See the protocol; errors as for `Node.run`."""
@@ -64,4 +73,4 @@ class PostgresExecutor:
     async def ask_primary(self, function: Callable[[Connection], T]) -> T:
         """A read that is not counted."""
         guarded = guarded_read(function, timeline=self._judge.timeline())
-        return await self._primary.run(guarded, seconds=PATIENCE_SECONDS, is_write=False)
+        return await self._primary.run(guarded, seconds=self._patience_seconds, is_write=False)

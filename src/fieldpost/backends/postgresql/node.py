@@ -1,21 +1,26 @@
 """One server's transactions: each ends within its time, and says whether it was committed, was not, or may have been."""
 
 import asyncio
-from collections.abc import Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from typing import TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fieldpost.backends.postgresql.connecting import Session, make_engine
-from fieldpost.backends.postgresql.translating import is_repeatable, translate
-from fieldpost.errors import BackendTimeoutError, BackendUnavailableError
+from fieldpost.backends.postgresql.translating import is_repeatable, sqlstate, translate
+from fieldpost.errors import BackendTimeoutError, BackendUnavailableError, OverloadedError
+from fieldpost.observability import get_logger
 
 T = TypeVar("T")
 
+#: Calls that may wait for a connection or have one.
+MAX_CALLS = 2_000
 #: Deadlocks, and connections that died in the pool, are tried again so often.
 _ATTEMPTS = 4
+
+log = get_logger()
 
 
 class Node:
@@ -24,6 +29,9 @@ class Node:
     def __init__(self, url: str, *, pool_size: int) -> None:
         self.url = url
         self._engine = make_engine(url, pool_size=pool_size)
+        # Whoever waits longest is next: at the pool itself, whoever has just given a connection back takes it again.
+        self._turns = asyncio.Semaphore(pool_size)
+        self._calls = 0
 
     async def close(self) -> None:
         """Closes all connections."""
@@ -36,17 +44,41 @@ class Node:
             BackendUnavailableError: nothing was written.
             BackendTimeoutError: the commit was sent and not confirmed, by the server or by its replicas.
             StorageFullError: the disk is full; nothing was written.
+            OverloadedError: too many wait for a connection; nothing was written.
         """
+        if self._calls >= MAX_CALLS:
+            raise OverloadedError("too many calls wait for the database")
+        self._calls += 1
+        try:
+            return await self._run(function, seconds=seconds, is_write=is_write)
+        finally:
+            self._calls -= 1
+
+    async def _run(self, function: Callable[[Connection], T], *, seconds: float, is_write: bool) -> T:
         deadline = asyncio.get_running_loop().time() + seconds
         for attempt in range(1, _ATTEMPTS + 1):
             transaction = _Transaction(deadline)
             try:
-                return await transaction.run(self._engine.connect(), function, is_write=is_write)
+                async with self._turn(deadline):
+                    return await transaction.run(self._engine.connect(), function, is_write=is_write)
             except Exception as error:
                 if attempt < _ATTEMPTS and is_repeatable(error) and not transaction.is_over:
+                    log.info("transaction_repeated", attempt=attempt, code=sqlstate(error))
                     continue
                 raise transaction.explain(error) from error
         raise AssertionError("the last attempt returns or raises")
+
+    @asynccontextmanager
+    async def _turn(self, deadline: float) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise BackendUnavailableError("no connection to the database was free in time") from None
+        try:
+            yield
+        finally:
+            self._turns.release()
 
 
 class _Transaction:

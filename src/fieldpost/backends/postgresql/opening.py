@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from fieldpost.backends.postgresql.agents import Agents, Judge, NoAgents
 from fieldpost.backends.postgresql.confirming import Confirming, Synchronous
-from fieldpost.backends.postgresql.executor import PostgresExecutor
+from fieldpost.backends.postgresql.executor import PATIENCE_SECONDS, PostgresExecutor
 from fieldpost.backends.postgresql.node import Node
 from fieldpost.backends.postgresql.replicas import Replicas, ReplicaStatus, written
 from fieldpost.backends.relational import upgrading
@@ -91,6 +91,7 @@ async def open_shard(
     clock: Clock,
     synchronous: Synchronous = "quorum",
     lag_seconds: float = 0.1,
+    patience_seconds: float = PATIENCE_SECONDS,
 ) -> AsyncIterator[Shard]:
     """The shard; its servers may be away, then its calls say so.
 
@@ -101,6 +102,7 @@ async def open_shard(
         pool_size: connections to each of them at most.
         synchronous: see `Confirming`.
         lag_seconds: replicas further behind are not read.
+        patience_seconds: a call that takes longer ends with an error.
     """
     async with AsyncExitStack() as stack:
         primary = await _open(stack, url, pool_size)
@@ -113,7 +115,9 @@ async def open_shard(
             judge = asked = Agents(agents, shard=name, clock=clock)
             await asked.ask(client)
             await stack.enter_async_context(_beside(asked.run(client)))
-        executor = PostgresExecutor(primary, replicas=followers, judge=judge, confirming=confirming)
+        executor = PostgresExecutor(
+            primary, replicas=followers, judge=judge, confirming=confirming, patience_seconds=patience_seconds
+        )
         shard = Shard(name, executor, replicas=followers, confirming=confirming)
         await stack.enter_async_context(_beside(_watch(shard, clock)))
         yield shard
