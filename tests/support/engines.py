@@ -4,9 +4,11 @@ The processes are children of an event loop of their own in a thread, because te
 """
 
 import asyncio
+import contextlib
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 import threading
 import uuid
@@ -26,7 +28,7 @@ from fieldpost.cluster.engines import postgresql, rabbitmq, redis
 from fieldpost.cluster.leftovers import end_leftovers
 from fieldpost.cluster.ports import free_ports
 from fieldpost.cluster.readiness import until_ready
-from fieldpost.cluster.users import unprivileged
+from fieldpost.cluster.users import make_directory, unprivileged
 
 T = TypeVar("T")
 READY_SECONDS = 60.0
@@ -182,6 +184,8 @@ class Redis:
         self._replicas = replicas
         count = 3 * (1 + replicas)
         ports = place.ports(2 * count)
+        #: Of its own: there may be several clusters.
+        self._directory = make_directory(place.directory / f"redis-{ports[0]}", place.user)
         self.nodes = [
             redis.Node(number=number + 1, port=ports[2 * number], bus_port=ports[2 * number + 1])
             for number in range(count)
@@ -202,10 +206,14 @@ class Redis:
     def restart(self, number: int) -> None:
         self._place.run(self._restart(number))
 
+    def start(self, number: int) -> None:
+        """Starts a killed node without waiting for it: one alone is no cluster."""
+        self._place.run(self.children[number].start())
+
     async def _start(self) -> None:
         place = self._place
         for node in self.nodes:
-            self.children[node.number] = await place.start(redis.server(place.directory, node, place.user))
+            self.children[node.number] = await place.start(redis.server(self._directory, node, place.user))
         for node in self.nodes:
             await until_ready(
                 node.name,
@@ -239,18 +247,28 @@ class SingleRedis:
     def kill(self) -> None:
         self._place.run(self.child.kill())
 
+    def restart(self) -> None:
+        self._place.run(self._restart())
+
+    async def _restart(self) -> None:
+        await self.child.start()
+        await self._until_ready(self.child)
+
     async def _start(self) -> Child:
         place = self._place
         command = ["redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--appendonly", "no"]
         child = await place.start(Program(name=f"redis-single-{self.port}", command=command, directory=place.directory))
+        await self._until_ready(child)
+        return child
+
+    async def _until_ready(self, child: Child) -> None:
         await until_ready(
             child.program.name,
             lambda: readiness.answers("127.0.0.1", self.port, b"PING\r\n", b"+PONG"),
-            clock=place.clock,
+            clock=self._place.clock,
             seconds=READY_SECONDS,
             children=(child,),
         )
-        return child
 
 
 class PostgreSQL:
@@ -296,8 +314,13 @@ class PostgreSQL:
     def kill(self) -> None:
         self._place.run(self.child.kill())
 
-    def send(self, signal_number: int) -> None:
-        self.child.send(signal_number)
+    def freeze(self) -> None:
+        """Stops all of its processes, as a machine that hangs."""
+        send_to_all(self.child, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Lets it go on."""
+        send_to_all(self.child, signal.SIGCONT)
 
     def restart(self) -> None:
         self._place.run(self._restart())
@@ -344,8 +367,13 @@ class ReplicatedPostgreSQL:
     def kill(self, number: int) -> None:
         self._place.run(self.children[number].kill())
 
-    def send(self, number: int, signal_number: int) -> None:
-        self.children[number].send(signal_number)
+    def freeze(self, number: int) -> None:
+        """Stops all of its processes, as a machine that hangs."""
+        send_to_all(self.children[number], signal.SIGSTOP)
+
+    def thaw(self, number: int) -> None:
+        """Lets it go on; nothing when it has ended meanwhile."""
+        send_to_all(self.children[number], signal.SIGCONT)
 
     def restart(self, number: int) -> None:
         self._place.run(self._restart(number))
@@ -388,6 +416,16 @@ class ReplicatedPostgreSQL:
     async def _is_streaming(self) -> bool:
         rows = await _execute(self.servers[0].url, "SELECT 1 FROM pg_stat_replication WHERE state = 'streaming'")
         return len(rows) == len(self.servers) - 1
+
+
+def send_to_all(child: Child, number: int) -> None:
+    """Sends a signal to a process and to its children; nothing when it has ended."""
+    if child.pid is None:
+        return
+    pids = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+    for pid in (child.pid, *map(int, pids)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 async def _execute(url: str, statement: str) -> list[Any]:
