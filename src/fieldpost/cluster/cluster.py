@@ -18,8 +18,6 @@ from fieldpost.errors import BackendUnavailableError, ConfigError
 
 #: How long an engine or a role may take to serve for the first time.
 READY_SECONDS = 60.0
-_GONE_SECONDS = 5.0
-_LOOK_SECONDS = 0.02
 
 
 class Cluster:
@@ -136,11 +134,7 @@ class Cluster:
     async def fence(self, node: patroni.Node) -> None:
         """Ends a node's PostgreSQL server, and returns when none of its processes is left."""
         pids = patroni.fence(patroni.data_directory(self.directory, node))
-        deadline = self.clock.monotonic() + _GONE_SECONDS
-        while any(map(processes.is_alive, pids)) and self.clock.monotonic() < deadline:
-            await self.clock.sleep(_LOOK_SECONDS)
-        for pid in pids:
-            processes.bury(pid)
+        await processes.until_gone(pids, clock=self.clock)
 
     async def run_to_end(self, program: Program, *, seconds: float) -> None:
         """Runs a program that ends by itself.

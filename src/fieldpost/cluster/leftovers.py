@@ -10,24 +10,19 @@ from fieldpost.cluster import processes
 from fieldpost.cluster.child import MARK
 from fieldpost.observability import get_logger
 
-_GONE_SECONDS = 10.0
-_LOOK_SECONDS = 0.05
-
 log = get_logger()
 
 
 async def end_leftovers(directory: Path, *, mark: str, clock: Clock) -> int:
     """Kills every process of this data directory but this one; returns how many there were.
 
-    PostgreSQL writes over its environment: its processes are found by the pid files in their data directories.
+    PostgreSQL and NGINX write over their environment: theirs are found by where they run.
     """
-    pids = sorted({*_marked(mark), *_postmasters(directory)})
+    pids = sorted({*_marked(mark), *_postmasters(directory), *_balancers(directory)})
     for pid in pids:
         log.warning("leftover_killed", pid=pid)
         processes.send(pid, signal.SIGKILL)
-    deadline = clock.monotonic() + _GONE_SECONDS
-    while any(map(processes.is_alive, pids)) and clock.monotonic() < deadline:
-        await clock.sleep(_LOOK_SECONDS)
+    await processes.until_gone(pids, clock=clock)
     return len(pids)
 
 
@@ -49,3 +44,8 @@ def _postmasters(directory: Path) -> Iterator[int]:
         if pid is not None:
             yield pid
             yield from processes.descendants(pid)
+
+
+def _balancers(directory: Path) -> Iterator[int]:
+    # Workers of a killed master go on serving.
+    return processes.running("nginx", directory / "nginx")

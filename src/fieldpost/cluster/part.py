@@ -59,6 +59,7 @@ class Part:
         self._is_restarting = False
         self._rest_until = 0.0
         self._started_at = 0.0
+        self._last_pid: int | None = None
         self._change = asyncio.Event()
 
     @property
@@ -79,6 +80,7 @@ class Part:
         """
         self._started_at = self._clock.monotonic()
         await self.child.start()
+        self._last_pid = self.child.pid
 
     async def run(self) -> None:
         """Starts it again whenever it ends, until it is stopped."""
@@ -92,7 +94,7 @@ class Part:
                 pause_seconds = _FIRST_PAUSE_SECONDS
             if not self._is_restarting:
                 log.warning("part_ended", part=self.name, exit_code=self.child.exit_code, restart_seconds=pause_seconds)
-                await self._on_death()
+                await self._end_what_is_left()
                 await self._rest(pause_seconds)
                 pause_seconds = min(2 * pause_seconds, _MAX_PAUSE_SECONDS)
             self._is_restarting = False
@@ -102,7 +104,7 @@ class Part:
         """Stops it in order, for good."""
         self._is_stopping = True
         await self.child.stop()
-        await self._on_death()
+        await self._end_what_is_left()
         self._change.set()
 
     async def restart(self) -> None:
@@ -134,6 +136,14 @@ class Part:
             return
         for pid in {*processes.group(self.pid), *self._dependants()}:
             processes.send(pid, number)
+
+    async def _end_what_is_left(self) -> None:
+        """Kills what outlives it: children of its own, such as NGINX's workers, which go on serving."""
+        pids = processes.group(self._last_pid) if self._last_pid else ()
+        for pid in pids:
+            processes.send(pid, signal.SIGKILL)
+        await processes.until_gone(pids, clock=self._clock)
+        await self._on_death()
 
     async def _rest(self, pause_seconds: float) -> None:
         seconds = max(pause_seconds, self._rest_until - self._clock.monotonic())

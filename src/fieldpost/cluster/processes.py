@@ -8,7 +8,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from fieldpost.clock import Clock
+
 _PROC = Path("/proc")
+#: How long a process that was killed outright may take to be gone.
+_GONE_SECONDS = 10.0
+_LOOK_SECONDS = 0.02
 
 
 def is_alive(pid: int) -> bool:
@@ -75,6 +80,26 @@ def postmaster(data: Path) -> int | None:
     except (OSError, ValueError):
         return None
     return pid if b"postgres" in command and is_here and is_alive(pid) else None
+
+
+async def until_gone(pids: Sequence[int], *, clock: Clock) -> None:
+    """Returns when none of them, all of whom were killed, runs any more; buries those that are this process's."""
+    deadline = clock.monotonic() + _GONE_SECONDS
+    while any(map(is_alive, pids)) and clock.monotonic() < deadline:
+        await clock.sleep(_LOOK_SECONDS)
+    for pid in pids:
+        bury(pid)
+
+
+def running(program: str, directory: Path) -> Iterator[int]:
+    """Processes of a program, by its short name, that run in a directory."""
+    for pid, _fields in _all():
+        entry = _PROC / str(pid)
+        with contextlib.suppress(OSError):
+            if (entry / "comm").read_text("utf-8").strip() == program and (
+                entry / "cwd"
+            ).resolve() == directory.resolve():
+                yield pid
 
 
 def adopt_orphans() -> None:
