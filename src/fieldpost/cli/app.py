@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from fieldpost.cli import demo, devices, listen, send, show, up
+from fieldpost.cli import cluster, demo, devices, listen, send, show, up
 from fieldpost.errors import FieldpostError, OutputError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command("up")(up.up)
 app.add_typer(devices.app, name="devices")
 app.command("send")(send.send)
 app.command("listen")(listen.listen)
+app.add_typer(cluster.app, name="cluster")
 app.command("demo")(demo.demo)
 app.command("config")(show.config)
 app.command("version")(show.version)
