@@ -517,6 +517,22 @@ async def test_dispatched_requests_that_are_in_no_queue_wait_again(ledger: Ledge
 # Reaping
 
 
+async def test_what_is_queued_for_models_that_are_not_there_is_counted(ledger: Ledger) -> None:
+    waiting = [a_request(model="old", device_id=number) for number in (1, 2, 3)]
+    dispatched = [a_request(model="old"), a_request(model="older"), a_request(model="library")]
+    await _record(ledger, *waiting, a_request(model="library"), dispatched=False)
+    await _record(ledger, *dispatched)
+    assert {"old": 4, "older": 1} == await ledger.dispatch.queued_for_others(["library"])
+    assert {} == await ledger.dispatch.queued_for_others(["library", "old", "older"])
+
+    # What is worked on, or has ended, does not wait.
+    (claim,) = await _claim(ledger, dispatched[1])
+    await ledger.records.cancel(waiting[0].id, 1, expected=False, now=at(2))
+
+    assert 1 == claim.attempt
+    assert {"old": 3} == await ledger.dispatch.queued_for_others(["library"])
+
+
 async def test_a_claim_that_ran_out_is_queued_again(ledger: Ledger) -> None:
     request = a_request()
     await _record(ledger, request)

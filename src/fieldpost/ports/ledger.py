@@ -246,6 +246,10 @@ class Dispatch(Protocol):
         """
         ...
 
+    async def queued_for_others(self, models: Collection[str]) -> Mapping[str, int]:
+        """How many requests are queued for models other than these, by model."""
+        ...
+
     async def reap(
         self, *, max_deaths: int, too_many_deaths: Problem, expired: Problem, now: datetime, limit: int
     ) -> Reaped:

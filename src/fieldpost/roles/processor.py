@@ -4,6 +4,8 @@ Leaves words of HTTP to the doors and the models to workers.
 """
 
 import asyncio
+from collections import Counter
+from collections.abc import Sequence
 
 from fieldpost.clock import Clock
 from fieldpost.errors import UnavailableError
@@ -13,6 +15,7 @@ from fieldpost.ports.backends import Backends
 from fieldpost.services.dispatching import Dispatcher
 from fieldpost.services.filing import Filing
 from fieldpost.services.leases import HeldLease
+from fieldpost.services.missing import MissingModels
 from fieldpost.services.reaping import Reaper
 from fieldpost.services.recording import Recording
 from fieldpost.services.results import Announcing, Results
@@ -37,6 +40,13 @@ class Processor:
             _Shard(settings=settings, backends=backends, clock=clock, metrics=metrics, instance=instance, shard=shard)
             for shard in backends.shards.shards
         ]
+
+    def degraded(self) -> Sequence[str]:
+        """What waits, and will not be done as things are."""
+        waiting: Counter[str] = Counter()
+        for shard in self._shards:
+            waiting.update(shard.missing.waiting)
+        return [f"model {model} is not in the settings, requests wait for it: {n}" for model, n in waiting.items()]
 
     async def run(self) -> None:
         """Processes until cancelled."""
@@ -84,12 +94,16 @@ class _Shard:
             dispatcher=dispatcher,
             announcing=announcing,
         )
+        self.missing = MissingModels(
+            dispatch=backends.ledgers[shard].dispatch, clock=clock, shard=shard, models=dispatcher.models
+        )
         self._loops = {
             "recording": recording.run,
             "results": results.run,
             "dispatching": dispatcher.run,
             "reaping": reaper.run,
             "filing": filing.run,
+            "missing": self.missing.run,
         }
 
     async def run(self) -> None:

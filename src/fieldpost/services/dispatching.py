@@ -5,7 +5,7 @@ A model without workers fills its own queue and delays nobody else.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -43,6 +43,11 @@ class Dispatcher:
         self._backlog: set[Line] = set(self._lines)
         self._after_device: defaultdict[Line, int] = defaultdict(int)
         self._wake = asyncio.Event()
+
+    @property
+    def models(self) -> Collection[str]:
+        """Those whose requests are dispatched."""
+        return {model for model, _ in self._lines}
 
     async def choose(self, requests: Iterable[Request]) -> set[UUID]:
         """Those of the requests, not yet recorded, that can go straight to their work queue."""

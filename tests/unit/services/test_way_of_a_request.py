@@ -8,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from fieldpost.errors import ModelRefusedError, ModelUnavailableError
 from fieldpost.messages.events import ResponseChunk, ResponseReady, device_channel
@@ -19,6 +20,7 @@ from fieldpost.ports.models import Emit, Question
 from fieldpost.roles.processor import Processor
 from fieldpost.services.answers import Answers
 from fieldpost.services.intake import Intake
+from fieldpost.services.queues import declare_queues
 from fieldpost.services.working import Lane
 from fieldpost.settings import Settings
 from tests.support.clock import FakeClock
@@ -256,3 +258,35 @@ async def test_a_message_that_cannot_be_read_goes_to_the_dead_letters(
     (letter,) = await backends.ledgers["shard1"].records.dead_letters(before=None, limit=10)
     assert RequestState.SUCCEEDED is response.status
     assert letter.reason.startswith("requests.shard1")
+
+
+async def test_what_waits_for_a_model_that_is_gone_is_told_once_and_answered_when_it_is_back(
+    settings: Settings, backends: Backends, clock: FakeClock, intake: Intake, answers: Answers
+) -> None:
+    without = msgspec.structs.replace(backends, model_names=("other",), models={"other": ScriptedModel(_says_so)})
+    await declare_queues(backends.broker, shards=(), models=without.models, settings=settings.queues)
+    request_ids = [await _ask(intake) for _ in range(3)]
+    hasty = await _ask(intake, deadline_seconds=20)
+    processor = Processor(settings=settings, backends=without, clock=clock, metrics=Metrics(), instance="two")
+
+    with capture_logs() as lines:
+        running = asyncio.create_task(processor.run())
+
+        def is_known(requests: int) -> bool:
+            clock.advance(0.5)
+            return processor.degraded() == [f"model echo is not in the settings, requests wait for it: {requests}"]
+
+        await eventually(lambda: is_known(4))
+        # Its deadline ends it, like any other.
+        expired = await _response(answers, hasty, clock=clock)
+        await eventually(lambda: is_known(3))
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    assert RequestState.EXPIRED is expired.status
+    (told,) = [line for line in lines if line["event"] == "model_missing"]
+    assert ("warning", "echo", 4) == (told["log_level"], told["model"], told["requests"])
+    async with _running(settings, backends, clock, ScriptedModel(_says_so)) as house:
+        answered = [await _response(answers, request_id, clock=clock) for request_id in request_ids]
+        await eventually(lambda: house.processor.degraded() == [])
+    assert {RequestState.SUCCEEDED} == {response.status for response in answered}

@@ -1,6 +1,7 @@
 """Statements that find what waits for a worker, and what waited too long."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -56,6 +57,8 @@ _LOST = (
     .limit(bindparam("row_limit"))
     .with_for_update(skip_locked=True)
 )
+#: Each has an index that begins with the model.
+_WAITING_OR_DISPATCHED = (requests.c.dispatched_at.is_(None), requests.c.dispatched_at.is_not(None))
 _UNDISPATCH = (
     update(requests).where(requests.c.id.in_(rows.ids_parameter), rows.state_is(QUEUED)).values(dispatched_at=None)
 )
@@ -134,6 +137,22 @@ def undispatch(
     if lost:
         connection.execute(_UNDISPATCH, {"ids": lost})
     return len(lost)
+
+
+def queued_for_others(connection: Connection, models: Collection[str]) -> Mapping[str, int]:
+    """See `ports.ledger.Dispatch.queued_for_others`."""
+    counts: Counter[str] = Counter()
+    for is_so in _WAITING_OR_DISPATCHED:
+        queued = (rows.state_is(QUEUED), is_so)
+        # Hops from model to model through the index, so that only what is counted is read.
+        next_model = select(func.min(requests.c.model)).where(*queued, requests.c.model > bindparam("after"))
+        count = select(func.count()).select_from(requests).where(*queued, requests.c.model == bindparam("model"))
+        after = ""
+        while (model := connection.scalar(next_model, {"after": after})) is not None:
+            if model not in models:
+                counts[model] += connection.scalar(count, {"model": model}) or 0
+            after = model
+    return counts
 
 
 def reap(

@@ -164,6 +164,10 @@ class RelationalDispatch:
             needs_replica=False,
         )
 
+    async def queued_for_others(self, models: Collection[str]) -> Mapping[str, int]:
+        """See the port."""
+        return await self._executor.read(lambda connection: dispatching.queued_for_others(connection, models))
+
     async def reap(
         self, *, max_deaths: int, too_many_deaths: Problem, expired: Problem, now: datetime, limit: int
     ) -> Reaped:
