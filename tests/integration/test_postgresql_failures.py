@@ -2,10 +2,7 @@
 
 import asyncio
 import contextlib
-import os
-import signal
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -112,30 +109,17 @@ async def test_nothing_recorded_is_lost_when_the_server_is_killed_and_writing_go
 async def test_a_frozen_server_keeps_nobody_waiting_and_is_used_again_when_it_thaws(
     own: engines.PostgreSQL, shard: Shard, writers: Writers
 ) -> None:
-    # The postmaster alone goes on serving; a machine that hangs freezes all of its processes.
-    _signal_all(own, signal.SIGSTOP)
+    own.freeze()
     try:
         await eventually(lambda: len(writers.failures) >= 8)
         with pytest.raises(UnavailableError):
             await shard.ledger.records.status(a_request().id, 1)
     finally:
-        _signal_all(own, signal.SIGCONT)
+        own.thaw()
 
     await writers.more()
 
     assert await _all_there(shard, list(writers.recorded))
-
-
-def _signal_all(server: engines.PostgreSQL, number: int) -> None:
-    pid = server.child.pid
-    assert pid is not None
-    server.send(number)
-    for child in _children_of(pid):
-        os.kill(child, number)
-
-
-def _children_of(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 async def test_connections_that_died_in_the_pool_are_replaced_unnoticed(own: engines.PostgreSQL, shard: Shard) -> None:
