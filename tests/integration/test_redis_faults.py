@@ -179,6 +179,10 @@ async def test_all_nodes_may_die_and_all_comes_back(cluster: Redis) -> None:
         for node in cluster.nodes:
             await asyncio.to_thread(cluster.start, node.number)
         await house.works()
+        assert await house.here.leases.acquire("new", holder="here", ttl_seconds=600)
+        assert not await house.there.leases.acquire("new", holder="there", ttl_seconds=600)
+        await house.here.instances.announce(_instance("anew"), ttl_seconds=600)
+        assert ["anew"] == [one.id for one in await house.there.instances.list()]
 
 
 async def test_work_goes_on_without_redis_once_another_holders_time_is_over(single: SingleRedis) -> None:

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
-import structlog
 
 from fieldpost.backends.redis_cluster.address import Address
 from fieldpost.backends.redis_cluster.client import CALL_SECONDS
@@ -15,11 +14,12 @@ from fieldpost.backends.redis_cluster.publisher import Publisher
 from fieldpost.backends.redis_cluster.streams import Incoming, Message
 from fieldpost.clock import Clock
 from fieldpost.messages.events import Event
+from fieldpost.observability import get_logger
 from fieldpost.ports.shared import MAX_UNREAD, Subscription
 
 _PREFIX = "fieldpost:bus:"
 
-_log = structlog.get_logger()
+log = get_logger()
 
 
 class RedisSubscription:
@@ -147,7 +147,7 @@ class RedisBus:
             events, is_missing = incoming.hear(self._decoder.decode(body), now)
         except msgspec.DecodeError as error:
             # Of another version, perhaps: what it says is lost on us.
-            _log.warning("bus.unreadable", channel=name, error=str(error))
+            log.warning("bus.unreadable", channel=name, error=str(error))
             events, is_missing = (), True
         for follower in followers:
             if is_missing:

@@ -70,9 +70,10 @@ class Client:
         """
         # It would write to the process's output in a format of its own; the link logs what matters.
         Logger.init(LogLevel.OFF)
-        if address.is_cluster:
-            return cls(await GlideClusterClient.create(_cluster_configuration(address, name, heard)))
-        return cls(await GlideClient.create(_single_configuration(address, name, heard)))
+        async with _Guard():
+            if address.is_cluster:
+                return cls(await GlideClusterClient.create(_cluster_configuration(address, name, heard)))
+            return cls(await GlideClient.create(_single_configuration(address, name, heard)))
 
     async def get(self, key: bytes) -> bytes | None:
         """The value of a key."""

@@ -5,17 +5,17 @@ that is frozen at all (measured with 2.6.0). A new client finds its way at once.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Collection
 from enum import Enum
 from typing import TypeVar
-
-import structlog
 
 from fieldpost.backends.redis_cluster.address import Address
 from fieldpost.backends.redis_cluster.circuits import Circuits
 from fieldpost.backends.redis_cluster.client import CALL_SECONDS, Client, Heard, Look
 from fieldpost.clock import Clock
 from fieldpost.errors import BackendUnavailableError
+from fieldpost.observability import get_logger
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ _LINGER_SECONDS = 2 * CALL_SECONDS
 #: Two looks: one that comes late on a busy machine says nothing.
 _LOOKS = 2
 
-_log = structlog.get_logger()
+log = get_logger()
 
 
 class State(Enum):
@@ -37,6 +37,9 @@ class State(Enum):
     WHOLE = "whole"
     PARTIAL = "partial"
     AWAY = "away"
+
+
+_LEVELS = {State.WHOLE: logging.INFO, State.PARTIAL: logging.WARNING, State.AWAY: logging.ERROR}
 
 
 class Link:
@@ -54,6 +57,8 @@ class Link:
         self._heard = heard
         self._lost = lost
         self.state = State.AWAY
+        self._logged: State | None = None
+        self._reason = ""
         self.channels: set[str] = set()
         #: Those of them that the engine has confirmed to this client.
         self._confirmed: set[str] = set()
@@ -164,7 +169,11 @@ class Link:
 
     async def _replace(self, group: asyncio.TaskGroup) -> Look | None:
         """Takes a new client, if that one sees anything."""
-        fresh = await Client.open(self._address, name=self._name, heard=self._heard)
+        try:
+            fresh = await Client.open(self._address, name=self._name, heard=self._heard)
+        except BackendUnavailableError as error:
+            self._reason = str(error)
+            return None
         self._retired.add(fresh)
         async with self._changing:
             look = await self._introduce(fresh)
@@ -188,7 +197,8 @@ class Link:
             pass  # Some of its nodes may answer all the same.
         try:
             return await client.look()
-        except BackendUnavailableError:
+        except BackendUnavailableError as error:
+            self._reason = str(error)
             return None
 
     async def _retire(self, client: Client) -> None:
@@ -203,9 +213,10 @@ class Link:
         state = State.AWAY if look is None else State.WHOLE if self._is_whole(look) else State.PARTIAL
         if state is State.WHOLE:
             self._circuits.close()
-        if state is not self.state:
-            _log.info("shared.state", state=state.value, before=self.state.value)
-        self.state = state
+            self._reason = ""
+        if state is not self._logged:
+            log.log(_LEVELS[state], "shared.state", state=state.value, reason=self._reason)
+        self.state = self._logged = state
 
     async def _pause(self, group: asyncio.TaskGroup) -> None:
         """Waits for the next look: soon after a suspicion, but never in a busy loop."""

@@ -6,13 +6,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import msgspec
-import structlog
 
 from fieldpost.backends.redis_cluster.link import Link
 from fieldpost.backends.redis_cluster.streams import HEARTBEAT_SECONDS, Outgoing
 from fieldpost.clock import Clock
 from fieldpost.errors import BackendUnavailableError
 from fieldpost.messages.events import Event
+from fieldpost.observability import get_logger
 
 #: Events waiting to be sent at most.
 _MAX_QUEUED = 10_000
@@ -21,7 +21,7 @@ _MESSAGE_EVENTS = 100
 _BATCH_MESSAGES = 500
 _TICK_SECONDS = HEARTBEAT_SECONDS[0] / 2
 
-_log = structlog.get_logger()
+log = get_logger()
 
 
 class Publisher:
@@ -76,7 +76,7 @@ class Publisher:
             await self._clock.sleep(_TICK_SECONDS)
             self._work.set()
             if self._dropped:
-                _log.warning("bus.dropped", events=self._dropped)
+                log.warning("bus.dropped", events=self._dropped)
                 self._dropped = 0
 
     def _take(self) -> list[tuple[str, bytes]]:
