@@ -38,31 +38,16 @@ async def _answering(settings: Settings, backends: Backends, clock: FakeClock) -
         await asyncio.gather(*running, return_exceptions=True)
 
 
-async def _recorded(
-    settings: Settings, backends: Backends, intake: Intake, clock: FakeClock, device: Credential
-) -> UUID:
+async def _recorded(backends: Backends, clock: FakeClock, device: Credential) -> UUID:
     """A request over HTTP that the ledger has, and nobody has answered yet."""
-    request_id = await _ask(intake, device, "order-1", channel=Channel.HTTP)
-
-    async def has_it() -> bool:
-        return request_id in await backends.ledgers["shard1"].records.standings([request_id])
-
-    processor = Processor(settings=settings, backends=backends, clock=clock, metrics=Metrics(), instance="one")
-    running = asyncio.create_task(processor.run())
-    try:
-        await eventually(has_it)
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-    return request_id
+    request = a_request(device_id=device.device_id, model="echo", accepted_at=clock.now())
+    await backends.ledgers["shard1"].records.record([request], dispatched=(), now=clock.now())
+    return request.id
 
 
-async def _ask(
-    intake: Intake, device: Credential, key: str, *, channel: Channel = Channel.FOLDER, file_name: str | None = None
-) -> UUID:
+async def _ask(intake: Intake, device: Credential, key: str) -> None:
     body = RequestBody(input=Input(prompt="a question"))
-    accepted = await intake.accept(device, body, channel=channel, file_name=file_name, idempotency_key=key)
-    return accepted.request_id
+    await intake.accept(device, body, channel=Channel.FOLDER, file_name="question.txt", idempotency_key=key)
 
 
 def _make_unwritable(folder: Path) -> Path:
@@ -91,11 +76,11 @@ async def test_a_folder_that_cannot_be_written_holds_up_no_other_device(
     responses = tmp_path / "Cloud" / "Responses"
     in_the_way = _make_unwritable(responses / "1")
     async with _answering(settings, backends, clock):
-        await _ask(intake, DEVICE, "key 1", file_name="question.txt")
+        await _ask(intake, DEVICE, "key 1")
         # The oldest answer is the one in trouble.
         await eventually(lambda: _waits(backends))
         clock.advance(1)
-        await _ask(intake, OTHER, "key 2", file_name="question.txt")
+        await _ask(intake, OTHER, "key 2")
 
         await eventually(lambda: _answer(responses, OTHER, "question.txt") is not None)
         assert await _waits(backends)
@@ -107,11 +92,11 @@ async def test_a_folder_that_cannot_be_written_holds_up_no_other_device(
 
 
 async def test_further_files_get_the_answer_under_their_names_and_the_first_door_still_brings_its_own(
-    settings: Settings, backends: Backends, intake: Intake, clock: FakeClock, tmp_path: Path
+    settings: Settings, backends: Backends, clock: FakeClock, tmp_path: Path
 ) -> None:
     responses = tmp_path / "Cloud" / "Responses"
     waiting_files = backends.ledgers["shard1"].waiting_files
-    request_id = await _recorded(settings, backends, intake, clock, DEVICE)
+    request_id = await _recorded(backends, clock, DEVICE)
     for name in ("a.json", "b.json"):
         await waiting_files.add(request_id, 1, name)
 
@@ -130,12 +115,12 @@ async def test_further_files_get_the_answer_under_their_names_and_the_first_door
 
 
 async def test_a_further_file_whose_folder_cannot_be_written_holds_up_no_other_device(
-    settings: Settings, backends: Backends, intake: Intake, clock: FakeClock, tmp_path: Path
+    settings: Settings, backends: Backends, clock: FakeClock, tmp_path: Path
 ) -> None:
     responses = tmp_path / "Cloud" / "Responses"
     in_the_way = _make_unwritable(responses / "1")
     for device in (DEVICE, OTHER):
-        request_id = await _recorded(settings, backends, intake, clock, device)
+        request_id = await _recorded(backends, clock, device)
         await backends.ledgers["shard1"].waiting_files.add(request_id, device.device_id, "a.json")
 
     async with _answering(settings, backends, clock):
@@ -147,7 +132,7 @@ async def test_a_further_file_whose_folder_cannot_be_written_holds_up_no_other_d
 
 
 async def test_files_that_wait_for_long_keep_no_other_waiting(
-    settings: Settings, backends: Backends, intake: Intake, clock: FakeClock, tmp_path: Path
+    settings: Settings, backends: Backends, clock: FakeClock, tmp_path: Path
 ) -> None:
     """More than are looked at in one go wait for a request that nobody answers, and come first in order."""
     ledger = backends.ledgers["shard1"]
@@ -156,7 +141,7 @@ async def test_files_that_wait_for_long_keep_no_other_waiting(
     async with asyncio.TaskGroup() as tasks:
         for number in range(2500):
             tasks.create_task(ledger.waiting_files.add(unanswered.id, 1, f"{number:04}.json"))
-    request_id = await _recorded(settings, backends, intake, clock, DEVICE)
+    request_id = await _recorded(backends, clock, DEVICE)
     await ledger.waiting_files.add(request_id, 1, "answered.json")
 
     async with _answering(settings, backends, clock):
