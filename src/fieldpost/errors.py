@@ -25,6 +25,7 @@
     │   ├── NoAnswerYetError               as seen by a client: accepted, still without its answer
     │   ├── QueueFullError
     │   ├── OverloadedError
+    │   │   └── TooManyCallsError
     │   ├── DrainingError
     │   └── StorageFullError
     ├── CorruptDataError
@@ -160,6 +161,10 @@ class QueueFullError(UnavailableError):
 
 class OverloadedError(UnavailableError):
     """Too much is in hand already; nothing was accepted."""
+
+
+class TooManyCallsError(OverloadedError):
+    """This device has too many calls in hand; this one was not accepted."""
 
 
 class DrainingError(UnavailableError):

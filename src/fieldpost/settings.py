@@ -29,6 +29,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     drain_seconds: Seconds = 10.0
     #: Longest `Prefer: wait` and long poll.
     max_wait_seconds: Seconds = 300.0
+    #: HTTP calls of one device in hand at once, those that wait included; past them it is answered 429.
+    max_calls_per_device: Count = 200
 
 
 class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

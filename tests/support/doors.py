@@ -58,7 +58,11 @@ class Doors(msgspec.Struct, frozen=True, kw_only=True):
 
 @asynccontextmanager
 async def open_doors(
-    directory: Path, *, hub_settings: HubSettings | None = None, limits: Limits | None = None
+    directory: Path,
+    *,
+    hub_settings: HubSettings | None = None,
+    limits: Limits | None = None,
+    server_settings: ServerSettings | None = None,
 ) -> AsyncIterator[Doors]:
     """A gateway and a hub with one device, listening on a free port."""
     clock = SystemClock()
@@ -67,7 +71,8 @@ async def open_doors(
         house = assemble(settings, backends, clock, source=random.Random(1), limits=limits)
         made = await house.registration.add(NewDevice(kind=DeviceKind.TRUCK, name="Truck 17"))
         running = [tasks.create_task(house.mailbox.run()), tasks.create_task(house.hub.run())]
-        async with open_port([*house.gateway.routes(), *house.hub.routes()], metrics=house.metrics) as port:
+        routes = [*house.gateway.routes(), *house.hub.routes()]
+        async with open_port(routes, metrics=house.metrics, settings=server_settings) as port:
             yield Doors(
                 backends=backends,
                 answers=house.answers,
@@ -85,11 +90,22 @@ async def open_doors(
 
 @asynccontextmanager
 async def open_port(
-    routes: Sequence[BaseRoute], *, metrics: Metrics | None = None, not_ready: Sequence[str] = ()
+    routes: Sequence[BaseRoute],
+    *,
+    metrics: Metrics | None = None,
+    not_ready: Sequence[str] = (),
+    degraded: Sequence[str] = (),
+    settings: ServerSettings | None = None,
 ) -> AsyncIterator[int]:
     """The port on which these routes are served while the context lasts."""
     listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    application = build(routes, metrics=metrics or Metrics(), ready=lambda: not_ready)
+    application = build(
+        routes,
+        metrics=metrics or Metrics(),
+        ready=lambda: not_ready,
+        degraded=lambda: degraded,
+        settings=settings,
+    )
     async with asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(serve(application, reserve("127.0.0.1", 0), on_listening=listening.set_result))
         yield await asyncio.wait_for(listening, 30)

@@ -7,42 +7,39 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Router
 
-from fieldpost.errors import FieldpostError, OverloadedError
+from fieldpost.errors import FieldpostError
 from fieldpost.messages.problems import problem
 from fieldpost.observability import Metrics, get_logger
+from fieldpost.settings import ServerSettings
 from fieldpost.web import openapi, probes
-from fieldpost.web.bodies import Receive, Scope
+from fieldpost.web.bodies import Bodies, Receive, Scope
+from fieldpost.web.calls import CallsInHand
 from fieldpost.web.operations import Call, Caller, Operation, Reply
 from fieldpost.web.problems import error_reply, problem_reply
 from fieldpost.web.routing import OperationRoute, routes_of
 from fieldpost.web.sending import Send, send_reply
 
-#: Calls in hand at once, those that wait included.
-_MAX_IN_HAND = 10_000
-
 log = get_logger()
 
 
 class Application:
-    """Routes calls; whatever nobody answers becomes a problem document."""
+    """Routes calls; whatever nobody answers becomes a problem document.
 
-    def __init__(self, routes: Sequence[BaseRoute]) -> None:
+    Has the bounds that all endpoints of the process share, which find them as `scope["app"]`.
+    """
+
+    def __init__(self, routes: Sequence[BaseRoute], calls: CallsInHand, bodies: Bodies) -> None:
         self._router = Router(routes, redirect_slashes=False)
-        self._in_hand = 0
+        self.calls = calls
+        self.bodies = bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Starlette's router raises for 404 and 405 when it sits in an application, and answers in plain text when not.
         scope["app"] = self
-        if scope["type"] != "http":
-            await self._router(scope, receive, send)
-        elif self._in_hand >= _MAX_IN_HAND:
-            await send_reply(send, error_reply(OverloadedError(), instance=scope["path"]))
+        if scope["type"] == "http":
+            await self._answer(scope, receive, send)
         else:
-            self._in_hand += 1
-            try:
-                await self._answer(scope, receive, send)
-            finally:
-                self._in_hand -= 1
+            await self._router(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_started = False
@@ -69,16 +66,21 @@ def build(
     *,
     metrics: Metrics,
     ready: Callable[[], Sequence[str]],
+    degraded: Callable[[], Sequence[str]] = tuple,
+    settings: ServerSettings | None = None,
 ) -> Application:
     """The application.
 
     Args:
         ready: the reasons why this process cannot serve; none when it can.
+        degraded: what of it does not work although it can serve.
     """
-    every = [*routes, *routes_of(probes.operations(metrics, ready), None)]
+    every = [*routes, *routes_of(probes.operations(metrics, ready, degraded), None)]
     operations = [operation for route in every if isinstance(route, OperationRoute) for operation in route.operations]
     document = openapi.document(operations)
-    return Application([*every, *routes_of([_document_operation(msgspec.json.encode(document))], None)])
+    every += routes_of([_document_operation(msgspec.json.encode(document))], None)
+    limit = (settings or ServerSettings()).max_calls_per_device
+    return Application(every, CallsInHand(limit_per_device=limit), Bodies())
 
 
 def _document_operation(encoded: bytes) -> Operation:

@@ -10,7 +10,7 @@ from fieldpost.errors import FieldpostError, InvalidRequestError, MalformedReque
 from fieldpost.messages.devices import Credential
 from fieldpost.observability import get_logger
 from fieldpost.services.credentials import Credentials
-from fieldpost.web.bodies import Bodies, Receive, Scope, check_content_type
+from fieldpost.web.bodies import Receive, Scope, check_content_type
 from fieldpost.web.decoding import decoder
 from fieldpost.web.operations import Call, Caller, Operation, Reply, header
 from fieldpost.web.problems import error_reply, invalid_body, openai_error_reply
@@ -22,18 +22,32 @@ log = get_logger()
 class Endpoint:
     """An ASGI application for one operation; `credentials` may be missing where anyone may call."""
 
-    def __init__(self, operation: Operation, credentials: Credentials | None, bodies: Bodies | None = None) -> None:
+    def __init__(self, operation: Operation, credentials: Credentials | None) -> None:
         self._operation = operation
         self._credentials = credentials
-        self._bodies = bodies or Bodies()
         self._decode = operation.decode
         if operation.decode is None and operation.body is not None:
             self._decode = decoder(operation.body)
         self._to_reply = openai_error_reply if operation.openai_errors else error_reply
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._operation.caller is Caller.ANYONE:
+            await self._serve(scope, receive, send, None)
+            return
         try:
-            call = await self._call(scope, receive)
+            device = self._authenticate(scope)
+            scope["app"].calls.enter(device)
+        except FieldpostError as error:
+            await send_reply(send, self._failed(error, scope))
+            return
+        try:
+            await self._serve(scope, receive, send, device)
+        finally:
+            scope["app"].calls.leave(device)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, device: Credential | None) -> None:
+        try:
+            call = await self._call(scope, receive, device)
             if self._waits(call):
                 await self._answer_while_there(call, receive, send)
                 return
@@ -42,17 +56,14 @@ class Endpoint:
             reply = self._failed(error, scope)
         await send_reply(send, reply)
 
-    async def _call(self, scope: Scope, receive: Receive) -> Call:
-        device = self._authenticate(scope)
+    async def _call(self, scope: Scope, receive: Receive, device: Credential | None) -> Call:
         body = None
         if self._decode is not None:
             check_content_type(scope)
-            body = self._read(await self._bodies.read(scope, receive))
+            body = self._read(await scope["app"].bodies.read(scope, receive, device))
         return Call(scope, device=device, body=body)
 
     def _authenticate(self, scope: Scope) -> Credential | None:
-        if self._operation.caller is Caller.ANYONE:
-            return None
         assert self._credentials is not None
         authorization = header(scope, b"authorization")
         if self._operation.caller is Caller.DEVICE:

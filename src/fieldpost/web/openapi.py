@@ -20,7 +20,7 @@ _SCHEMES = {
     Caller.DEVICE: ("deviceKey", "fp_<device id>_<secret>"),
     Caller.OPERATOR: ("operatorKey", "fpa_<name>_<secret>"),
 }
-_KEY_PROBLEMS = {Caller.DEVICE: {401, 403}, Caller.OPERATOR: {401}, Caller.ANYONE: set[int]()}
+_KEY_PROBLEMS = {Caller.DEVICE: {401, 403, 429}, Caller.OPERATOR: {401}, Caller.ANYONE: set[int]()}
 _BODY_PROBLEMS = {400, 413, 415, 422, 503}
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer", "minimum": 1}}}
 #: What is not JSON; of a stream of events the schema says what each one is.
@@ -144,7 +144,7 @@ def _problem_answer(operation: Operation, status: int) -> Document:
         "description": HTTPStatus(status).phrase,
         "content": {content_type: {"schema": _ref(kind)}},
     }
-    if status in (503, 504, 507):
+    if status in (429, 503, 504, 507):
         answer["headers"] = _RETRY_AFTER
     return answer
 

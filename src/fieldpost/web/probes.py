@@ -16,18 +16,22 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     status: Literal["alive"]
 
 
-class Readiness(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether this process can serve, and why not."""
+class Readiness(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Whether this process can serve, why not, and what of it does not work although it can."""
 
-    ready: bool
-    reasons: Sequence[str]
+    status: Literal["ready", "not ready"]
+    reasons: Sequence[str] = ()
+    degraded: Sequence[str] = ()
 
 
-def operations(metrics: Metrics, ready: Callable[[], Sequence[str]]) -> list[Operation]:
+def operations(
+    metrics: Metrics, ready: Callable[[], Sequence[str]], degraded: Callable[[], Sequence[str]]
+) -> list[Operation]:
     """Health, readiness, metrics.
 
     Args:
         ready: the reasons why this process cannot serve; none when it can.
+        degraded: what of it does not work although it can serve: no reason to take it out of the load balancer.
     """
 
     async def health(_call: Call) -> Reply:
@@ -35,7 +39,8 @@ def operations(metrics: Metrics, ready: Callable[[], Sequence[str]]) -> list[Ope
 
     async def readiness(_call: Call) -> Reply:
         reasons = tuple(ready())
-        body = msgspec.json.encode(Readiness(ready=not reasons, reasons=reasons))
+        status: Literal["ready", "not ready"] = "not ready" if reasons else "ready"
+        body = msgspec.json.encode(Readiness(status=status, reasons=reasons, degraded=tuple(degraded())))
         return Reply(status=503 if reasons else 200, body=body)
 
     async def numbers(_call: Call) -> Reply:

@@ -28,6 +28,7 @@ STATUS: dict[type[errors.FieldpostError], int] = {
     errors.RejectedError: 400,
     errors.BackendTimeoutError: 504,
     errors.StorageFullError: 507,
+    errors.TooManyCallsError: 429,
     errors.UnavailableError: 503,
     errors.FieldpostError: 500,
 }

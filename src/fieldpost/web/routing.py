@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from starlette.routing import BaseRoute, Route
 
 from fieldpost.services.credentials import Credentials
-from fieldpost.web.bodies import Bodies, Receive, Scope
+from fieldpost.web.bodies import Receive, Scope
 from fieldpost.web.endpoint import Endpoint
 from fieldpost.web.operations import Operation
 from fieldpost.web.sending import Send
@@ -16,8 +16,7 @@ class OperationRoute(Route):
 
     def __init__(self, path: str, operations: Sequence[Operation], credentials: Credentials | None) -> None:
         self.operations = operations
-        bodies = Bodies()
-        endpoints = {operation.method: Endpoint(operation, credentials, bodies) for operation in operations}
+        endpoints = {operation.method: Endpoint(operation, credentials) for operation in operations}
         super().__init__(path, _Methods(endpoints), methods=list(endpoints))
 
 

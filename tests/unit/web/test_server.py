@@ -57,16 +57,24 @@ async def client(port: int) -> AsyncIterator[httpx.AsyncClient]:
 
 async def test_it_is_alive_ready_and_counts(client: httpx.AsyncClient) -> None:
     assert (await client.get("/health")).json() == {"status": "alive"}
-    assert (await client.get("/ready")).json() == {"ready": True, "reasons": []}
+    assert (await client.get("/ready")).json() == {"status": "ready"}
     assert "fieldpost_requests_accepted_total" in (await client.get("/metrics")).text
 
 
 async def test_who_is_not_ready_says_why() -> None:
-    async with open_port(ROUTES, not_ready=["draining"]) as port, httpx.AsyncClient() as client:
+    async with open_port(ROUTES, not_ready=["draining"], degraded=["watcher"]) as port, httpx.AsyncClient() as client:
         answer = await client.get(f"http://127.0.0.1:{port}/ready")
 
     assert answer.status_code == 503
-    assert answer.json() == {"ready": False, "reasons": ["draining"]}
+    assert answer.json() == {"status": "not ready", "reasons": ["draining"], "degraded": ["watcher"]}
+
+
+async def test_who_can_serve_is_ready_and_names_what_does_not_work() -> None:
+    async with open_port(ROUTES, degraded=["watcher"]) as port, httpx.AsyncClient() as client:
+        answer = await client.get(f"http://127.0.0.1:{port}/ready")
+
+    assert answer.status_code == 200
+    assert answer.json() == {"status": "ready", "degraded": ["watcher"]}
 
 
 async def test_what_is_not_there_is_a_problem(client: httpx.AsyncClient) -> None:

@@ -122,6 +122,9 @@ class ChatOperations:
 
     async def _answer(self, call: Call, request: ChatRequest) -> Reply:
         request_id = await self._accept(call, request)
+        # It is on disk; nobody who waits holds it in memory too.
+        del request
+        call.body = None
         device_id = call.device.device_id
         try:
             body = await self._answers.wait(device_id, request_id, timeout_seconds=self._timeout_seconds)
@@ -145,7 +148,7 @@ class ChatOperations:
 
     async def _start_stream(self, call: Call, request: ChatRequest) -> Reply:
         stream = CompletionStream(
-            accept=lambda: self._accept(call, request),
+            accept=lambda: self._accept(call, call.body),
             device_id=call.device.device_id,
             request=request,
             timeout_seconds=self._timeout_seconds,
@@ -156,6 +159,7 @@ class ChatOperations:
         events = stream.events()
         # Until it is accepted, what goes wrong has a status of its own.
         await anext(events)
+        call.body = None
 
         async def acknowledge() -> None:
             if stream.is_whole:

@@ -176,6 +176,8 @@ class RequestOperations:
         accepted = await self._intake.accept(call.device, call.body, channel=Channel.HTTP, idempotency_key=key)
         if seconds is None:
             return _accepted(accepted.request_id)
+        # It is on disk; nobody who waits holds it in memory too.
+        call.body = None
         return await self._wait(call.device.device_id, accepted.request_id, seconds)
 
     async def _wait(self, device_id: int, request_id: UUID, seconds: float) -> Reply:
