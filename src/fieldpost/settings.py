@@ -7,7 +7,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -68,7 +68,7 @@ class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     #: Connections of one process to one node at most.
     pool_size: Count = 10
     #: Whether commits wait for a replica: quorum (and go on, loudly, when none is left), wait (until one is back), off.
-    synchronous: Annotated[str, msgspec.Meta(pattern="^(quorum|wait|off)$")] = "quorum"
+    synchronous: Literal["quorum", "wait", "off"] = "quorum"
     #: Replicas further behind are not read from.
     lag_seconds: Seconds = 0.1
 

@@ -35,6 +35,9 @@ log = get_logger()
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(frames.DeviceFrame).decode
+_PING = _encode(frames.Ping()).decode()
+#: Frames of more characters than the server keeps of a connection whose peer does not read.
+_LARGE = 65_536
 
 
 class _Ref(msgspec.Struct):
@@ -150,7 +153,7 @@ class Conversation:
             case frames.Cancel():
                 await self._cancel(frame.request_id)
             case frames.HelloPage():
-                await self._say_hello(await self._feed.page(read_cursor(frame.after), limit=self._settings.page))
+                await self._feed.put_page(read_cursor(frame.after), limit=self._settings.page, word=self._hello)
             case frames.Ping():
                 await self._say(frames.Pong(nonce=frame.nonce))
             case frames.Pong():
@@ -186,46 +189,58 @@ class Conversation:
     # What the device is sent
 
     async def _greet(self) -> None:
-        try:
-            page = await self._feed.page(None, limit=self._settings.page)
-        except UnavailableError as error:
-            log.info("session_greeted_without_answers", device_id=self._device.device_id, error=repr(error))
-            self._feed.window.is_behind = True
-            page = Page(answers=(), last=None)
-        await self._say_hello(page)
+        """Says hello, with answers unless they would keep the device waiting for it: then they follow by themselves."""
+        if self._outbox.has_room_for_answers:
+            try:
+                await self._feed.put_page(None, limit=self._settings.page, word=self._hello)
+            except UnavailableError as error:
+                log.info("session_greeted_without_answers", device_id=self._device.device_id, error=repr(error))
+            else:
+                return
+        self._feed.window.is_behind = True
+        self._outbox.put(self._hello(Page(answers=(), last=None)))
 
-    async def _say_hello(self, page: Page) -> None:
-        def word() -> bytes:
-            # What was acknowledged while the frame waited is left out.
-            there = [answer.body for answer in page.answers if self._feed.window.is_on_its_way(answer.request_id)]
-            hello = frames.Hello(
-                device_id=self._device.device_id,
-                session=secrets.token_hex(8),
-                responses=tuple(msgspec.Raw(body) for body in there),
-                next=None if page.last is None else write_cursor(*page.last),
-                heartbeat_seconds=self._settings.ping_seconds,
-            )
-            return _encode(hello)
-
-        await self._outbox.put_to_word(word, size_bytes=sum(len(answer.body) for answer in page.answers))
+    def _hello(self, page: Page) -> bytes:
+        # What was acknowledged while the frame waited is left out.
+        there = [answer.body for answer in page.answers if self._feed.window.is_on_its_way(answer.request_id)]
+        hello = frames.Hello(
+            device_id=self._device.device_id,
+            session=secrets.token_hex(8),
+            responses=tuple(msgspec.Raw(body) for body in there),
+            next=None if page.last is None else write_cursor(*page.last),
+            heartbeat_seconds=self._settings.ping_seconds,
+        )
+        return _encode(hello)
 
     async def _say(self, frame: frames.ServerFrame) -> None:
         await self._outbox.put_in_turn(_encode(frame))
 
     async def _write(self) -> None:
-        ping = _encode(frames.Ping())
         while True:
-            item = await within(self._outbox.take(), self._settings.ping_seconds)
-            if item is None:
-                await self._send(ping)
-            elif item.answer_to is None or self._feed.window.is_on_its_way(item.answer_to):
-                # Else it was acknowledged meanwhile, over another connection perhaps, and must not come again.
-                await self._send(item.payload if item.word is None else item.word())
+            text = await self._next()
+            is_large = len(text) > _LARGE
+            if text:
+                await self._send(text)
+            # Not held while it is on its way, nor while the next one is waited for.
+            del text
+            if is_large:
+                # The server takes a frame and keeps it; it takes the next one when that is on its way. Until then it counts.
+                await self._send(_PING)
 
-    async def _send(self, payload: bytes) -> None:
+    async def _next(self) -> str:
+        """What is to be sent now, perhaps nothing; alone when it returns: whatever it was made from is forgotten."""
+        item = await within(self._outbox.take(), self._settings.ping_seconds)
+        if item is None:
+            return _PING
+        if item.answer_to is None or self._feed.window.is_on_its_way(item.answer_to):
+            return (item.payload if item.word is None else item.word()).decode()
+        # It was acknowledged meanwhile, over another connection perhaps, and must not come again.
+        return ""
+
+    async def _send(self, text: str) -> None:
         try:
             async with asyncio.timeout(self._limits.send_seconds):
-                await self._websocket.send_text(payload.decode())
+                await self._websocket.send_text(text)
         except TimeoutError:
             raise SessionEndedError(CLOSE_SLOW, "too slow") from None
         except RuntimeError as error:

@@ -5,22 +5,25 @@ that words an answer.
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
 import msgspec
 
+from fieldpost.clock import Clock
 from fieldpost.errors import UnavailableError
 from fieldpost.messages.events import Acknowledged, Event, ResponseChunk, ResponseReady, StateChanged
 from fieldpost.messages.responses import StoredResponse
 from fieldpost.observability import get_logger
+from fieldpost.roles.hub.budget import Budget
 from fieldpost.roles.hub.outbox import Outbox
 from fieldpost.roles.hub.window import Window
 from fieldpost.services.answers import Answers
+from fieldpost.services.hearing import Hearing
 from fieldpost.services.mailbox import Listener
-from fieldpost.services.waiting import within
 
 log = get_logger()
 
@@ -52,9 +55,9 @@ class Feed:
     """One session's answers.
 
     Args:
-        reading: bounds the pages that the whole hub holds in memory at once.
+        budget: bounds what the whole hub holds in memory.
         retry_seconds: wait before the ledger is asked again while it is away.
-        recheck_seconds: how often it is asked although nothing told to.
+        recheck_seconds: how often it is asked although nothing told to, however much is heard.
     """
 
     def __init__(
@@ -65,14 +68,16 @@ class Feed:
         window: Window,
         outbox: Outbox,
         voice: Voice,
-        reading: asyncio.Semaphore,
+        budget: Budget,
+        clock: Clock,
         retry_seconds: float,
         recheck_seconds: float,
     ) -> None:
         self._device_id = listener.device_id
         self._answers = answers
         self._listener = listener
-        self._reading = reading
+        self._hearing = Hearing(listener, clock)
+        self._budget = budget
         self._retry_seconds = retry_seconds
         self._recheck_seconds = recheck_seconds
         self.window = window
@@ -82,6 +87,10 @@ class Feed:
         self._is_overdue = False
         #: Whether the last page ended although there was more.
         self._is_page_open = False
+        #: Whether the ledger was away when it was last asked: it is left alone until it is time again.
+        self._is_ledger_away = False
+        #: One page at a time: each begins with room in the outbox.
+        self._paging = asyncio.Lock()
 
     def hint(self, request_id: UUID) -> None:
         """This answer is in the ledger; it is sent unless it was before. Never waits."""
@@ -105,18 +114,26 @@ class Feed:
         """Whatever this session waits for, it looks again."""
         self._listener.lose()
 
+    async def put_page(self, after: tuple[datetime, UUID] | None, *, limit: int, word: Callable[[Page], bytes]) -> None:
+        """Puts a page once there is room for it, to be worded when it is sent."""
+        async with self._paging:
+            await self.outbox.room()
+            async with self._budget.turn():
+                page = await self.page(after, limit=limit)
+                size_bytes = sum(len(answer.body) for answer in page.answers)
+                self.outbox.put_to_word(lambda: word(page), size_bytes=size_bytes)
+
     async def page(self, after: tuple[datetime, UUID] | None, *, limit: int) -> Page:
         """Answers not acknowledged and not sent here yet, as many as there is room for and as fit one frame."""
         mark = self.window.mark()
-        async with self._reading:
-            found = await self._answers.undelivered(self._device_id, after=after, limit=limit)
-            admitted: list[StoredResponse] = []
-            for answer in found.answers:
-                if self.window.admit(answer.request_id, since=mark):
-                    admitted.append(answer)
-                elif not self.window.knows(answer.request_id):
-                    # No room: the rest follows the acknowledgements by itself.
-                    return Page(answers=admitted, last=None)
+        found = await self._answers.undelivered(self._device_id, after=after, limit=limit)
+        admitted: list[StoredResponse] = []
+        for answer in found.answers:
+            if self.window.admit(answer.request_id, since=mark):
+                admitted.append(answer)
+            elif not self.window.knows(answer.request_id):
+                # No room: the rest follows the acknowledgements by itself.
+                return Page(answers=admitted, last=None)
         self._is_page_open = found.is_more
         last = found.answers[-1] if found.is_more else None
         return Page(answers=admitted, last=None if last is None else (last.completed_at, last.request_id))
@@ -126,39 +143,42 @@ class Feed:
         while True:
             await self.outbox.room()
             if not await self.catch_up():
-                await self.hear(self._recheck_seconds)
+                await self.hear()
 
     async def catch_up(self) -> bool:
         """Puts a page of what was passed over; whether there is another one, and room for it."""
         is_worth_it = self.window.wants_refill or (self._is_overdue and self.window.room > 0)
         self._is_overdue = False
-        if not self.window.is_behind or not is_worth_it:
+        if not self.window.is_behind or not is_worth_it or self._is_ledger_away:
             return False
         try:
             return await self._refill()
         except UnavailableError as error:
             self.window.is_behind = True
+            self._is_ledger_away = True
             log.info("session_refill_postponed", device_id=self._device_id, error=repr(error))
             return False
 
-    async def hear(self, seconds: float) -> None:
-        """Waits for news, at most `seconds`, and puts it; what there is no room for is caught up with later."""
-        events = await within(self._listener.receive(), self._retry_seconds if self.window.is_behind else seconds)
-        if not events:
-            await self._recover(is_loss=events is not None)
-        for event in events or ():
+    async def hear(self, at_most_seconds: float = math.inf) -> None:
+        """Waits for news and puts it; what there is no room for is caught up with later."""
+        every_seconds = self._retry_seconds if self.window.is_behind else self._recheck_seconds
+        heard = await self._hearing.hear(every_seconds=every_seconds, at_most_seconds=at_most_seconds)
+        if heard.is_due:
+            self._is_ledger_away = False
+            await self._recover(is_loss=heard.is_loss)
+        for event in heard.events:
             self._take(event)
 
     def _take(self, event: Event) -> None:
         match event:
             case ResponseReady(to_folder=False):
-                if event.body and self.outbox.has_room:
+                if event.body and self.outbox.has_room_for_answers:
                     self._offer(event.request_id, event.body)
                 elif not self.window.knows(event.request_id):
                     self.window.is_behind = True
             case ResponseChunk():
                 payload = None if self.window.knows(event.request_id) else self.voice.chunk(event)
-                if payload is not None and self.outbox.has_room:
+                if payload is not None and self.outbox.has_room_for_answers:
                     self.outbox.put(payload)
             case Acknowledged():
                 self._settled(event.request_ids)
@@ -171,7 +191,7 @@ class Feed:
             self.outbox.put(self.voice.answer(request_id, body), answer_to=request_id)
 
     async def _recover(self, *, is_loss: bool) -> None:
-        """After a loss, or a long silence: finds out what was acknowledged elsewhere, and what was missed."""
+        """After a loss, and now and then: finds out what was acknowledged elsewhere, and what was missed."""
         waiting = self.window.on_their_way
         try:
             still = set(await self._answers.unacknowledged(self._device_id, waiting))
@@ -183,9 +203,9 @@ class Feed:
 
     async def _refill(self) -> bool:
         window = self.window
-        window.is_behind = False
-        mark = window.mark()
-        async with self._reading:
+        async with self._paging, self._budget.turn():
+            window.is_behind = False
+            mark = window.mark()
             page = await self._answers.undelivered(
                 self._device_id, leaving_out=window.on_their_way, limit=max(1, window.room)
             )

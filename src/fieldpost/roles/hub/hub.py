@@ -17,6 +17,7 @@ from fieldpost.errors import FieldpostError
 from fieldpost.messages.devices import Credential
 from fieldpost.observability import Metrics, get_logger
 from fieldpost.ports.backends import Backends
+from fieldpost.roles.hub.budget import Budget
 from fieldpost.roles.hub.conversation import Conversation, FrameVoice
 from fieldpost.roles.hub.events import EventStream
 from fieldpost.roles.hub.feed import Feed, Voice
@@ -74,7 +75,7 @@ class Hub:
         self._answers = answers
         self._mailbox = mailbox
         self._source = source
-        self._reading = asyncio.Semaphore(self._limits.pages_in_hand)
+        self._budget = Budget(max_bytes=self._settings.max_unsent_bytes, readers=self._limits.pages_in_hand)
         self._sessions = Sessions(
             limit=self._settings.max_connections,
             limit_per_device=max(1, int(self._limits.device_share * self._settings.max_connections)),
@@ -125,19 +126,22 @@ class Hub:
     async def _open_session(self, device: Credential, voice: Voice) -> AsyncIterator[Session]:
         """A session that has its place while the context lasts; raises as `Sessions.place` does."""
         self._sessions.check(device.device_id)
+        limits = self._limits
+        outbox = Outbox(max_items=limits.outbox_frames, max_bytes=limits.outbox_bytes, budget=self._budget)
         async with self._mailbox.listen(device.device_id) as listener:
             feed = Feed(
                 answers=self._answers,
                 listener=listener,
                 window=Window(limit=self._settings.max_unacknowledged),
-                outbox=Outbox(max_items=self._limits.outbox_frames, max_bytes=self._limits.outbox_bytes),
+                outbox=outbox,
                 voice=voice,
-                reading=self._reading,
+                budget=self._budget,
+                clock=self._clock,
                 retry_seconds=self._settings.sweep_seconds,
-                recheck_seconds=self._limits.recheck_seconds,
+                recheck_seconds=limits.recheck_seconds,
             )
-            session = Session(device=device, feed=feed, farewell_seconds=self._limits.farewell_seconds)
-            with self._sessions.place(session):
+            session = Session(device=device, feed=feed, farewell_seconds=limits.farewell_seconds)
+            with outbox, self._sessions.place(session):
                 yield session
 
     def _end_revoked(self) -> None:

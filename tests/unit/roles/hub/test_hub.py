@@ -5,17 +5,17 @@ import gc
 import json
 import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
 
-from fieldpost.errors import BackendUnavailableError
-from fieldpost.messages.events import ResponseReady, device_channel
+from fieldpost.errors import BackendUnavailableError, CorruptDataError
+from fieldpost.messages.events import Event, ResponseChunk, ResponseReady, device_channel
 from fieldpost.messages.requests import Request
 from fieldpost.ports.ledger import Finish
 from fieldpost.roles.hub.feed import Page
@@ -170,6 +170,36 @@ async def test_what_waits_for_a_slow_device_is_bounded(tmp_path: Path) -> None:
             assert session.feed.outbox._size_bytes <= limits.outbox_bytes + 2**20
 
 
+async def test_what_waits_for_all_slow_devices_together_is_bounded_and_others_get_theirs_when_these_are_closed(
+    tmp_path: Path,
+) -> None:
+    limits = Limits(send_seconds=3.0, pages_in_hand=2)
+    settings = msgspec.structs.replace(SOON, max_unsent_bytes=2 * 2**20)
+    # All that read at once may pass the bound by a page.
+    most_bytes = settings.max_unsent_bytes + limits.pages_in_hand * 2**20
+    async with _doors(tmp_path, settings, limits) as doors, AsyncExitStack() as stack:
+        seen: list[int] = []
+        ids = await _finish(doors, 40, text="x" * 500_000)
+        for _ in range(12):
+            raw = stack.enter_context(socket.socket())
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            await asyncio.to_thread(raw.connect, ("127.0.0.1", doors.port))
+            raw.sendall(_handshake(doors.device_key))
+        budget = doors.hub._budget
+        await eventually(lambda: not budget.has_room)
+        async with connected(doors.url, doors.device_key, max_size=2**22) as good:
+            # It is greeted at once, although there is no room for answers to it yet.
+            await good.hear("Hello")
+            while len(good.answered()) < len(ids):
+                seen.append(budget.unsent_bytes)
+                await good.hear("ResponseReady")
+            await eventually(lambda: 1 == len(doors.hub._sessions))
+
+        assert set(_as_text(ids)) == set(good.answered())
+        assert max(seen) <= most_bytes
+        await eventually(lambda: 0 == budget.unsent_bytes)
+
+
 async def test_pings_of_a_device_that_reads_nothing_are_not_all_answered(tmp_path: Path) -> None:
     ping = b"\x89\xfd\0\0\0\0" + b"p" * 125
     async with _doors(tmp_path, NEVER) as doors:
@@ -268,7 +298,85 @@ async def test_an_answer_acknowledged_while_its_page_waits_to_be_sent_is_left_ou
     assert [str(ids[1])] == [response["request_id"] for response in again["responses"]]
 
 
+async def test_an_answer_that_was_not_told_of_is_found_although_the_device_is_heard_of_all_the_time(
+    tmp_path: Path,
+) -> None:
+    async with (
+        _doors(tmp_path, NEVER, Limits(recheck_seconds=0.2)) as doors,
+        connected(doors.url, doors.device_key) as peer,
+        asyncio.TaskGroup() as tasks,
+    ):
+        await peer.hear("Hello")
+        ids = await _finish(doors)
+        chatter = tasks.create_task(_chatter(doors))
+        await peer.hear("ResponseReady")
+        chatter.cancel()
+
+    assert _as_text(ids) == peer.answered()
+
+
+async def test_a_ledger_that_is_away_is_not_asked_for_every_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    async def away(*_args: object, **_kwargs: object) -> Any:
+        nonlocal asked
+        asked += 1
+        raise BackendUnavailableError
+
+    async with _doors(tmp_path, NEVER) as doors:
+        monkeypatch.setattr(Answers, "undelivered", away)
+        async with connected(doors.url, doors.device_key) as peer:
+            await peer.hear("Hello")
+            for _ in range(20):
+                await _publish(doors, _chunk(doors))
+                await peer.hear("ResponseChunk")
+
+    # For the greeting, and once more for what it left out.
+    assert asked <= 2
+
+
+async def _chatter(doors: Doors) -> None:
+    while True:
+        await _publish(doors, _chunk(doors))
+        await asyncio.sleep(0.01)
+
+
+def _chunk(doors: Doors) -> Event:
+    return ResponseChunk(request_id=uuid4(), device_id=doors.device_id, attempt=1, index=0, offset=0, text="Nine")
+
+
+async def _publish(doors: Doors, event: Event) -> None:
+    await doors.backends.shared.bus.publish(device_channel(doors.device_id), [event])
+
+
 # Server-sent events
+
+
+async def test_a_head_opens_no_session(tmp_path: Path) -> None:
+    async with _doors(tmp_path, NEVER) as doors, doors.device() as client:
+        head = await client.head("/v1/stream", headers={"Accept": "text/event-stream"})
+
+        assert (200, "text/event-stream; charset=utf-8") == (head.status_code, head.headers["content-type"])
+        assert 0 == len(doors.hub._sessions)
+
+
+async def test_what_cannot_be_read_at_all_ends_the_events_with_its_problem_and_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def broken(*_args: object, **_kwargs: object) -> Any:
+        raise CorruptDataError("cannot be read")
+
+    async with _doors(tmp_path, NEVER) as doors:
+        monkeypatch.setattr(Answers, "undelivered", broken)
+        async with _listening(doors) as lines:
+            events = await _events(lines, 2)
+            assert not [line async for line in lines if line]
+
+    assert ["hello", "error"] == [name for name, _ in events]
+    assert "urn:fieldpost:problem:corrupt-data" == events[1][1]["type"]
+    assert "Traceback" not in "".join(capsys.readouterr())
 
 
 async def _events(lines: AsyncIterator[str], count: int) -> list[tuple[str, Any]]:

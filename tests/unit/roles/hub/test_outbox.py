@@ -2,12 +2,17 @@
 
 import asyncio
 
+from fieldpost.roles.hub.budget import Budget
 from fieldpost.roles.hub.outbox import Outbox
 from tests.support.waiting import eventually
 
 
+def _outbox(*, max_items: int, max_bytes: int, budget: Budget | None = None) -> Outbox:
+    return Outbox(max_items=max_items, max_bytes=max_bytes, budget=budget or Budget(max_bytes=1000, readers=1))
+
+
 async def test_what_is_put_is_taken_in_order() -> None:
-    outbox = Outbox(max_items=10, max_bytes=100)
+    outbox = _outbox(max_items=10, max_bytes=100)
     for payload in (b"1", b"2", b"3"):
         outbox.put(payload)
 
@@ -16,7 +21,7 @@ async def test_what_is_put_is_taken_in_order() -> None:
 
 
 async def test_a_full_outbox_lets_the_next_wait_until_something_is_taken() -> None:
-    for outbox in (Outbox(max_items=2, max_bytes=100), Outbox(max_items=100, max_bytes=2)):
+    for outbox in (_outbox(max_items=2, max_bytes=100), _outbox(max_items=100, max_bytes=2)):
         outbox.put(b"1")
         outbox.put(b"2")
         waiting = asyncio.create_task(outbox.put_in_turn(b"3"))
@@ -31,7 +36,7 @@ async def test_a_full_outbox_lets_the_next_wait_until_something_is_taken() -> No
 
 
 async def test_a_cancelled_take_loses_nothing() -> None:
-    outbox = Outbox(max_items=2, max_bytes=100)
+    outbox = _outbox(max_items=2, max_bytes=100)
     taking = asyncio.create_task(outbox.take())
     await asyncio.sleep(0)
     taking.cancel()
@@ -42,7 +47,7 @@ async def test_a_cancelled_take_loses_nothing() -> None:
 
 
 async def test_it_is_emptied_when_the_writer_comes_back_for_more() -> None:
-    outbox = Outbox(max_items=2, max_bytes=100)
+    outbox = _outbox(max_items=2, max_bytes=100)
     outbox.put(b"last words")
     emptied = asyncio.create_task(outbox.emptied())
 
