@@ -185,6 +185,31 @@ async def test_all_nodes_may_die_and_all_comes_back(cluster: Redis) -> None:
         assert ["anew"] == [one.id for one in await house.there.instances.list()]
 
 
+async def test_a_part_that_stays_away_takes_the_others_not_with_it(engine_place: Engines) -> None:
+    cluster = await asyncio.to_thread(Redis, engine_place)
+    async with _house(cluster.url) as house:
+        await house.works()
+        await asyncio.to_thread(cluster.kill, 1)
+
+        async def some_values_work() -> bool:
+            await house.here.values.put([(key, key.encode()) for key in KEYS], ttl_seconds=600)
+            found = await asyncio.gather(*(house.there.values.get(key) for key in KEYS))
+            return len(KEYS) / 3 < sum(value is not None for value in found) < len(KEYS)
+
+        async def some_channels_work() -> bool:
+            house.listener.heard.clear()
+            assert not await house.bus_works()
+            return len(house.listener.heard) > len(CHANNELS) / 3
+
+        await eventually(some_values_work)
+        await eventually(some_channels_work)
+        losses = house.listener.losses
+        await eventually(lambda: house.listener.losses > losses)
+
+        await asyncio.to_thread(cluster.restart, 1)
+        await house.works()
+
+
 async def test_work_goes_on_without_redis_once_another_holders_time_is_over(single: SingleRedis) -> None:
     async with _house(single.url) as house:
         assert await house.there.leases.acquire("l", holder="there", ttl_seconds=0.5)

@@ -22,7 +22,7 @@ class Circuits:
 
     def allows(self, key: bytes, now: float) -> bool:
         """Whether to ask for the key; says yes to one caller a while for a circuit that is open."""
-        number = _range_of(key)
+        number = range_of(key)
         if self._failures[number] < _FAILURES:
             return True
         if now < self._closed_at[number]:
@@ -32,19 +32,20 @@ class Circuits:
 
     def failed(self, key: bytes, now: float) -> None:
         """Notes that a call was not answered."""
-        number = _range_of(key)
+        number = range_of(key)
         self._failures[number] += 1
         self._closed_at[number] = now + _OPEN_SECONDS
 
     def succeeded(self, key: bytes) -> None:
         """Closes the key's circuit."""
-        self._failures[_range_of(key)] = 0
+        self._failures[range_of(key)] = 0
 
     def close(self) -> None:
         """Closes all of them."""
         self._failures = [0] * _RANGES
 
 
-def _range_of(key: bytes) -> int:
+def range_of(key: bytes) -> int:
+    """Keys of one range are mostly on one node."""
     # CRC16/XMODEM, which Redis takes for its slots; our keys have no hash tags.
     return binascii.crc_hqx(key, 0) % _SLOTS * _RANGES // _SLOTS

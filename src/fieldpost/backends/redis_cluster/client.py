@@ -85,10 +85,10 @@ class Client:
         ttl = str(max(1, round(ttl_seconds * 1000))).encode()
         await self._all([[b"SET", key, value, b"PX", ttl] for key, value in values])
 
-    async def publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
+    async def publish(self, messages: Sequence[tuple[bytes, bytes]]) -> None:
         """Sends messages to channels, in this order for each channel; raises if any of them did not arrive."""
         command = b"SPUBLISH" if isinstance(self._client, GlideClusterClient) else b"PUBLISH"
-        await self._all([[command, channel.encode(), message] for channel, message in messages])
+        await self._all([[command, channel, message] for channel, message in messages])
 
     async def run(self, script: Script, key: bytes, arguments: Sequence[bytes]) -> object:
         """Runs a script over one key."""

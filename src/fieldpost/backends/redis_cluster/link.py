@@ -65,7 +65,7 @@ class Link:
         self._circuits = Circuits()
         self._client: Client | None = None
         self._connections: frozenset[str] = frozenset()
-        self._retired: set[Client] = set()
+        self._retired: set[Client | None] = set()
         self._suspicion = asyncio.Event()
         self._looked = asyncio.Event()
         #: Held while channels are changed, and while they are counted.
@@ -148,7 +148,7 @@ class Link:
     async def _look_after(self, group: asyncio.TaskGroup) -> None:
         look = await self._look(self._client) if self._client is not None else None
         if look is None or not self._is_whole(look):
-            look = await self._replace(group)
+            look = await self._replace(look, group)
         is_new = look is not None and look.connections != self._connections
         self._connections = look.connections if look is not None else frozenset()
         self._enter(look)
@@ -167,39 +167,48 @@ class Link:
                 break
         return look
 
-    async def _replace(self, group: asyncio.TaskGroup) -> Look | None:
-        """Takes a new client, if that one sees anything."""
+    async def _replace(self, seen: Look | None, group: asyncio.TaskGroup) -> Look | None:
+        """Takes a new client if that one sees more than is `seen` now; once what was whole breaks, in any case."""
         try:
             fresh = await Client.open(self._address, name=self._name, heard=self._heard)
         except BackendUnavailableError as error:
             self._reason = str(error)
-            return None
+            return seen
         self._retired.add(fresh)
         async with self._changing:
-            look = await self._introduce(fresh)
-            old, self._client = self._client, fresh if look is not None else None
-        if look is not None:
-            self._retired.discard(fresh)
-        for client in (old, None if look is not None else fresh):
-            if client is not None:
+            channels = set(self.channels)
+            look, is_subscribed = await self._introduce(fresh, channels)
+            if look is None and seen is None:
+                old, self._client = self._client, None
+            elif look is not None and (self.state is State.WHOLE or seen is None or self._is_better(look, seen)):
+                old, self._client = self._client, fresh
+                self._confirmed = channels if is_subscribed else set()
+                seen = look
+            else:
+                old = None
+        for client in (old, fresh):
+            if client is not None and client is not self._client:
                 self._retired.add(client)
                 group.create_task(self._retire(client))
-        return look
+        self._retired.discard(self._client)
+        return seen
 
-    async def _introduce(self, client: Client) -> Look | None:
-        channels = set(self.channels)
-        self._confirmed = set()
+    def _is_better(self, look: Look, seen: Look) -> bool:
+        return self._is_whole(look) or len(look.connections) > len(seen.connections)
+
+    async def _introduce(self, client: Client, channels: Collection[str]) -> tuple[Look | None, bool]:
+        """What a new client sees, and whether it is subscribed to all channels."""
+        is_subscribed = True
         try:
             if channels:
                 await client.subscribe(channels)
-                self._confirmed = channels
         except BackendUnavailableError:
-            pass  # Some of its nodes may answer all the same.
+            is_subscribed = False  # Some of its nodes may answer all the same.
         try:
-            return await client.look()
+            return await client.look(), is_subscribed
         except BackendUnavailableError as error:
             self._reason = str(error)
-            return None
+            return None, False
 
     async def _retire(self, client: Client) -> None:
         await self._clock.sleep(_LINGER_SECONDS)

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 import msgspec
 
+from fieldpost.backends.redis_cluster.client import Client
 from fieldpost.backends.redis_cluster.link import Link
+from fieldpost.backends.redis_cluster.spreading import spread
 from fieldpost.backends.redis_cluster.streams import HEARTBEAT_SECONDS, Outgoing
 from fieldpost.clock import Clock
 from fieldpost.errors import BackendUnavailableError
@@ -79,9 +81,9 @@ class Publisher:
                 log.warning("bus.dropped", events=self._dropped)
                 self._dropped = 0
 
-    def _take(self) -> list[tuple[str, bytes]]:
+    def _take(self) -> list[tuple[bytes, bytes]]:
         now = self._clock.monotonic()
-        batch: list[tuple[str, bytes]] = []
+        batch: list[tuple[bytes, bytes]] = []
         for channel in list(self._queued):
             if len(batch) >= _BATCH_MESSAGES:
                 return batch
@@ -93,22 +95,22 @@ class Publisher:
             del self._queued[channel]
             if events:
                 self._queued[channel] = events
-            batch.append((channel, self._encoder.encode(self._stream(channel).message(taken, now))))
+            batch.append((channel.encode(), self._encoder.encode(self._stream(channel).message(taken, now))))
         for channel, stream in list(self._streams.items()):
             heartbeat = stream.heartbeat(now)
             if heartbeat is not None:
-                batch.append((channel, self._encoder.encode(heartbeat)))
+                batch.append((channel.encode(), self._encoder.encode(heartbeat)))
             elif stream.is_over:
                 del self._streams[channel]
         return batch
 
-    async def _send(self, batch: Sequence[tuple[str, bytes]]) -> None:
+    async def _send(self, batch: Sequence[tuple[bytes, bytes]]) -> None:
         try:
-            await self._link.call(lambda client: client.publish(batch))
+            await spread(self._link, batch, Client.publish)
         except BackendUnavailableError:
             now = self._clock.monotonic()
             for channel, _ in batch:
-                self._stream(channel).failed(now)
+                self._stream(channel.decode()).failed(now)
 
     def _stream(self, channel: str) -> Outgoing:
         stream = self._streams.get(channel)

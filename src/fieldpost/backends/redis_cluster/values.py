@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Sequence
 from itertools import islice
 
-from fieldpost.backends.redis_cluster.client import CALL_SECONDS
+from fieldpost.backends.redis_cluster.client import CALL_SECONDS, Client
 from fieldpost.backends.redis_cluster.link import Link
+from fieldpost.backends.redis_cluster.spreading import spread
 from fieldpost.errors import BackendUnavailableError
 
 _PREFIX = b"fieldpost:value:"
@@ -39,4 +40,7 @@ class RedisValues:
             return None
 
     async def _put(self, batch: Sequence[tuple[bytes, bytes]], ttl_seconds: float) -> None:
-        await self._link.call(lambda client: client.put(batch, ttl_seconds=ttl_seconds))
+        async def put(client: Client, values: Sequence[tuple[bytes, bytes]]) -> None:
+            await client.put(values, ttl_seconds=ttl_seconds)
+
+        await spread(self._link, batch, put)
