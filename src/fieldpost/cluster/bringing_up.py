@@ -15,7 +15,6 @@ from fieldpost.cluster.ports import is_free
 from fieldpost.cluster.readiness import until_ready
 from fieldpost.cluster.topology import ROLES
 from fieldpost.cluster.users import make_directory
-from fieldpost.errors import BackendUnavailableError
 
 #: A role finishes what it has in hand within its own bound; this is beyond it.
 _DRAIN_SECONDS = 30.0
@@ -47,26 +46,24 @@ async def bring_up(cluster: Cluster, *, with_roles: bool) -> None:
 async def take_down(cluster: Cluster) -> None:
     """Stops everything in order: roles drain while all they need is there; replicas end before their primary."""
     cluster.is_ready = False
-    for names in stages(cluster):
-        await cluster.stop(names)
-
-
-def stages(cluster: Cluster) -> Sequence[Sequence[str]]:
-    """Names of what is stopped together, first to last; those after the roles that nobody needs any more go at once."""
-    by_role = {
-        role: [part.name for part in cluster.parts.values() if part.role == role] for role in _all_roles(cluster)
-    }
-    roles = [name for role in ROLES for name in by_role.get(role, [])]
-    agents = by_role.get("agent", [])
+    agents = _named(cluster, "agent")
     primaries = [name for name in agents if name in cluster.primaries.values()]
     replicas = [name for name in agents if name not in primaries]
-    return [
-        roles,
-        [*by_role.get("balancer", []), *by_role.get("pool", [])],
-        [*replicas, *by_role.get("broker", []), *by_role.get("shared state", [])],
-        primaries,
-        [*by_role.get("agreement", []), *by_role.get("name server", [])],
-    ]
+    await cluster.stop(_named(cluster, *ROLES))
+    await cluster.stop(_named(cluster, "balancer", "pool"))
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_in_turn(cluster, replicas, primaries))
+        tasks.create_task(cluster.stop(_named(cluster, "broker", "shared state")))
+    await cluster.stop(_named(cluster, "agreement", "name server"))
+
+
+def _named(cluster: Cluster, *roles: str) -> Sequence[str]:
+    return [part.name for part in cluster.parts.values() if part.role in roles]
+
+
+async def _in_turn(cluster: Cluster, *stages: Sequence[str]) -> None:
+    for names in stages:
+        await cluster.stop(names)
 
 
 async def start_instance(cluster: Cluster, instance: Instance) -> None:
@@ -119,13 +116,24 @@ async def _shard(cluster: Cluster, shard: Shard) -> None:
                 program, role="agent", port=node.agent_port, is_ready=partial(patroni.is_serving, node), node=node
             )
             tasks.create_task(cluster.launch(part))
-    primary = await primary_of(shard)
-    if primary is None:
-        raise BackendUnavailableError(f"{shard.name} lost its primary while it came up")
+    primary = await _first_primary(cluster, shard)
     await patroni.make_database(primary, pgbouncer.DATABASE)
     cluster.primaries[shard.name] = primary.name
     program = pgbouncer.server(cluster.directory, shard.pool, primary=primary.port, user=cluster.user)
     await cluster.launch(cluster.part(program, role="pool", port=shard.pool.port, is_ready=shard.pool.is_ready))
+
+
+async def _first_primary(cluster: Cluster, shard: Shard) -> patroni.Node:
+    """Who takes writes; old data is a replica's until its agent has the lock again."""
+    found: list[patroni.Node] = []
+
+    async def is_there() -> bool:
+        primary = await primary_of(shard)
+        found.extend([primary] if primary is not None else [])
+        return bool(found)
+
+    await until_ready(f"the primary of {shard.name}", is_there, clock=cluster.clock, seconds=READY_SECONDS)
+    return found[0]
 
 
 async def primary_of(shard: Shard) -> patroni.Node | None:
@@ -183,7 +191,3 @@ async def _upgrade(cluster: Cluster) -> None:
         environment={"FIELDPOST_CONFIG": str(configuration.path(cluster.directory))},
     )
     await cluster.run_to_end(program, seconds=_UPGRADE_SECONDS)
-
-
-def _all_roles(cluster: Cluster) -> Sequence[str]:
-    return sorted({part.role for part in cluster.parts.values()})

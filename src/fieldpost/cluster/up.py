@@ -107,12 +107,14 @@ async def _hold(
         commands = Commands(
             cluster, watches, choose_ports=partial(state.choose_ports, source=source), stop=stopping.set
         )
+        burying = tasks.create_task(watches.bury_all())
         try:
             async with control.serving(directory, commands.handle):
                 await _live(cluster, watches, with_roles=options.with_roles, stopping=stopping, say=say)
         finally:
             await bringing_up.take_down(cluster)
             await end_leftovers(directory, mark=mark, clock=clock)
+            burying.cancel()
     say("stopped")
 
 

@@ -32,13 +32,16 @@ class Watches:
         self._unburied: int | None = None
 
     async def run(self) -> None:
-        """Watches until cancelled."""
+        """Watches until cancelled, all but the dead."""
         async with asyncio.TaskGroup() as tasks:
             for shard in self._cluster.plan.shards:
                 tasks.create_task(self._every(shard.name, _PRIMARY_SECONDS, partial(self.follow_primary, shard)))
             tasks.create_task(self._every("balance", _LOOK_SECONDS, self.balance))
             tasks.create_task(self._every("fence", _LOOK_SECONDS, self.fence))
-            tasks.create_task(self._every("bury", _BURY_SECONDS, self.bury))
+
+    async def bury_all(self) -> None:
+        """Buries until cancelled; also while everything stops, for agents wait until their server is gone."""
+        await self._every("bury", _BURY_SECONDS, self.bury)
 
     async def follow_primary(self, shard: Shard) -> None:
         """Points a shard's pool at who takes writes now."""

@@ -44,8 +44,12 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
         return f"http://127.0.0.1:{self.agent_port}"
 
     async def is_primary(self) -> bool:
-        """Whether it takes writes and holds the lock on doing so."""
-        return (await asking.get(self.agent_port, "/primary")).status == 200
+        """Whether it takes writes and holds the lock on doing so.
+
+        An agent holds the lock also while its server is only starting.
+        """
+        reply = await asking.get(self.agent_port, "/primary")
+        return reply.status == 200 and _state(reply.body) == "running"
 
     async def is_replica(self) -> bool:
         """Whether it follows the primary."""
@@ -64,6 +68,10 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Members(msgspec.Struct, frozen=True, kw_only=True):
     members: Sequence[Member]
+
+
+class _Status(msgspec.Struct, frozen=True, kw_only=True):
+    state: str = ""
 
 
 def node_name(shard: int, number: int) -> str:
@@ -168,6 +176,13 @@ async def make_database(primary: Node, name: str) -> None:
     except BackendUnavailableError as error:
         if "already exists" not in error.detail:
             raise
+
+
+def _state(body: bytes) -> str:
+    try:
+        return msgspec.json.decode(body, type=_Status).state
+    except msgspec.MsgspecError:
+        return ""
 
 
 def by_name(found: Sequence[Member]) -> Mapping[str, Member]:
