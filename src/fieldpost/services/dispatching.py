@@ -80,6 +80,8 @@ class Dispatcher:
 
     def wake(self) -> None:
         """Something may have become due, or room may have become free."""
+        # Room matters to lines in which more waits than fitted. Results come often, and looking through all lines for each
+        # batch of them would find nothing; what else became due is found at the next interval.
         if self._backlog:
             self._wake.set()
 

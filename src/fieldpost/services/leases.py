@@ -5,7 +5,11 @@ from fieldpost.ports.shared import Leases
 
 
 class HeldLease:
-    """One named lease, renewed when half its time is over."""
+    """One named lease, renewed by asking for it: `is_held` extends it once half its time is over, and nothing else does.
+
+    Whoever stops asking loses it when its time is over. Between two renewals the answer comes from memory, so another
+    instance may have it already: where the engine forgot it, both hold it for up to half its time.
+    """
 
     def __init__(self, *, leases: Leases, clock: Clock, name: str, holder: str, ttl_seconds: float) -> None:
         self._leases = leases
@@ -17,7 +21,7 @@ class HeldLease:
         self._is_held = False
 
     async def is_held(self) -> bool:
-        """Whether this instance holds the lease now; asks the engine only when it is time to."""
+        """Whether this instance holds the lease, as far as it knows; asks the engine when it does not, or to renew it."""
         now = self._clock.monotonic()
         if not self._is_held or now >= self._renew_at:
             self._renew_at = now + self._ttl_seconds / 2
