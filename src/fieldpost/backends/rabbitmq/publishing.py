@@ -38,6 +38,8 @@ _PAUSES_SECONDS: Final = (0.05, 0.2, 0.3)
 _NODE_SECONDS: Final = 2.0
 #: A connection on which a confirm is overdue and nothing else came for so long is given up.
 _SILENT_SECONDS: Final = 2.0
+#: How long RabbitMQ may take to have deleted a queue that is not to be found any more.
+_DELETION_SECONDS: Final = 0.5
 #: A queue that was found full counts as full for so long, so that not every refused message asks again.
 _FULL_SECONDS: Final = 0.5
 #: A full quorum queue takes messages again only below four fifths of its bound.
@@ -165,6 +167,8 @@ class Publisher:
         if self._queues.bound(lane.queue) is None:
             raise BackendUnavailableError(f"queue {lane.queue!r} is not declared")
         log.error("queue_gone", queue=lane.queue)
+        # Made again while it is still being deleted, it would take messages with it.
+        await self._clock.sleep(_DELETION_SECONDS)
         try:
             await self._queues.ensure(lane.queue)
         except LostError as error:

@@ -1,0 +1,338 @@
+"""What only a real RabbitMQ does to its clients, and what the broker makes of it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from fieldpost.backends.rabbitmq import publishing, session
+from fieldpost.backends.rabbitmq.opening import open_broker
+from fieldpost.clock import SystemClock
+from fieldpost.errors import BackendTimeoutError, BackendUnavailableError, QueueFullError
+from fieldpost.ports.broker import Broker, Consumer, Delivery
+from tests.support.amqp_proxy import ACK, CHANNEL_OPENED, DELIVER, NACK, QUEUE_DECLARED, AmqpProxy, amqp_proxy
+from tests.support.engines import RabbitMQ
+from tests.support.waiting import eventually
+
+
+@pytest.fixture
+def url(rabbitmq: RabbitMQ) -> str:
+    return rabbitmq.empty_url()
+
+
+@asynccontextmanager
+async def _opened(url: str, *queues: str) -> AsyncIterator[Broker]:
+    async with open_broker(url, clock=SystemClock(), instance="test") as broker:
+        for queue in queues or ("q",):
+            await broker.declare(queue, max_messages=10_000)
+        yield broker
+
+
+async def _receive(consumer: Consumer, count: int) -> list[Delivery]:
+    received: list[Delivery] = []
+    async with asyncio.timeout(30):
+        while len(received) < count:
+            received += await consumer.receive(count - len(received))
+    return received
+
+
+def _bodies(deliveries: Sequence[Delivery]) -> list[bytes]:
+    return [delivery.body for delivery in deliveries]
+
+
+def _vhost(url: str) -> str:
+    return url.rpartition("/")[2]
+
+
+async def _manage(rabbitmq: RabbitMQ, method: str, path: str) -> Any:
+    return await asyncio.to_thread(rabbitmq.manage, method, path)
+
+
+async def _cut(rabbitmq: RabbitMQ, url: str) -> int:
+    """Ends every connection to the virtual host, as an operator would; returns how many there were."""
+    connections: list[dict[str, str]] = []
+
+    async def are_known() -> bool:
+        # The broker's statistics are some seconds old.
+        connections[:] = await _manage(rabbitmq, "GET", f"/vhosts/{_vhost(url)}/connections")
+        return len(connections) >= 2
+
+    await eventually(are_known)
+    for connection in connections:
+        await _manage(rabbitmq, "DELETE", f"/connections/{connection['name']}")
+    return len(connections)
+
+
+async def test_a_large_message_goes_through_in_several_frames(url: str) -> None:
+    body = bytes(range(256)) * 4096 * 3
+    async with _opened(url) as broker, broker.consume(["q"], prefetch=1) as consumer:
+        await broker.publish("q", [body])
+
+        assert [body] == _bodies(await _receive(consumer, 1))
+
+
+async def test_a_queue_of_another_bound_is_used_as_it_is(url: str) -> None:
+    async with _opened(url) as broker:
+        await broker.declare("q", max_messages=5)
+
+        await broker.publish("q", [b"%d" % number for number in range(10)])
+
+        assert 10 == await broker.depth("q")
+
+
+async def test_thousands_of_publishes_at_once_are_confirmed_each(url: str) -> None:
+    bodies = [b"%d" % number for number in range(3_000)]
+    async with _opened(url) as broker:
+        await asyncio.gather(*(broker.publish("q", [body]) for body in bodies))
+
+        async with broker.consume(["q"], prefetch=3_000) as consumer:
+            assert bodies == _bodies(await _receive(consumer, len(bodies)))
+
+
+async def test_cancelled_publishes_leave_nothing_behind(url: str) -> None:
+    async with _opened(url) as broker:
+        publishes = [asyncio.create_task(broker.publish("q", [b"%d" % number])) for number in range(500)]
+        for _ in range(20):
+            await asyncio.sleep(0)
+        for publish in publishes[::2]:
+            publish.cancel()
+        outcomes = await asyncio.gather(*publishes, return_exceptions=True)
+        confirmed = {b"%d" % number for number, outcome in enumerate(outcomes) if outcome is None}
+        depth = await broker.depth("q")
+        async with broker.consume(["q"], prefetch=1_000) as consumer:
+            received = _bodies(await _receive(consumer, depth))
+
+    assert len(received) == len(set(received))
+    assert confirmed <= set(received)
+
+
+async def test_more_on_the_way_than_the_bound_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publishing, "MAX_UNCONFIRMED", 50)
+    async with _opened(url) as broker:
+        outcomes = await asyncio.gather(*(broker.publish("q", [b"x"]) for _ in range(60)), return_exceptions=True)
+
+        assert 50 == outcomes.count(None)
+        assert 50 == await broker.depth("q")
+        await broker.publish("q", [b"x"])
+
+
+async def test_a_full_queue_refuses_a_crowd_and_costs_no_connection(rabbitmq: RabbitMQ, url: str) -> None:
+    async with amqp_proxy(url, rabbitmq.nodes[0].ports.amqp) as proxy, _opened(proxy.url) as broker:
+        await broker.declare("small", max_messages=20)
+        before = proxy.connections
+
+        outcomes = await asyncio.gather(*(broker.publish("small", [b"x"]) for _ in range(500)), return_exceptions=True)
+
+        refused = [outcome for outcome in outcomes if outcome is not None]
+        assert all(isinstance(outcome, QueueFullError) for outcome in refused)
+        assert len(outcomes) - len(refused) == await broker.depth("small")
+        assert before == proxy.connections
+
+
+async def test_what_came_over_a_lost_connection_comes_again_and_its_acks_hit_nothing(
+    rabbitmq: RabbitMQ, url: str
+) -> None:
+    async with _opened(url) as broker, broker.consume(["q"], prefetch=3) as consumer:
+        await broker.publish("q", [b"1", b"2", b"3"])
+        old = await _receive(consumer, 3)
+
+        assert 2 == await _cut(rabbitmq, url)
+        new = await _receive(consumer, 3)
+        await consumer.ack(old)
+        await consumer.requeue(old)
+        await consumer.ack(new[:1])
+
+        assert [b"1", b"2", b"3"] == _bodies(new)
+        async with broker.consume(["q"], prefetch=3) as other:
+            await consumer.requeue(new[1:])
+            assert [b"2", b"3"] == _bodies(await _receive(other, 2))
+
+
+async def test_a_deleted_queue_is_made_again_for_its_consumers(rabbitmq: RabbitMQ, url: str) -> None:
+    async with _opened(url, "q", "other") as broker, broker.consume(["q", "other"], prefetch=3) as consumer:
+        await broker.publish("q", [b"before"])
+        await consumer.ack(await _receive(consumer, 1))
+        waiting = asyncio.create_task(_receive(consumer, 1))
+
+        async def is_there() -> bool:
+            try:
+                return await broker.depth("q") == 0
+            except BackendUnavailableError:
+                return False
+
+        await _manage(rabbitmq, "DELETE", f"/queues/{_vhost(url)}/q")
+        await eventually(is_there)
+        await broker.publish("q", [b"after"])
+
+        assert [b"after"] == _bodies(await waiting)
+
+
+async def test_a_deleted_queue_is_made_again_for_its_publishers(rabbitmq: RabbitMQ, url: str) -> None:
+    async with _opened(url) as broker:
+        await broker.publish("q", [b"before"])
+
+        await _manage(rabbitmq, "DELETE", f"/queues/{_vhost(url)}/q")
+        await broker.publish("q", [b"after"])
+
+        async with broker.consume(["q"], prefetch=3) as consumer:
+            assert [b"after"] == _bodies(await _receive(consumer, 1))
+
+
+@asynccontextmanager
+async def _behind_proxy(rabbitmq: RabbitMQ, url: str) -> AsyncIterator[tuple[AmqpProxy, Broker]]:
+    async with amqp_proxy(url, rabbitmq.nodes[0].ports.amqp) as proxy, _opened(proxy.url) as broker:
+        yield proxy, broker
+
+
+async def test_a_channel_that_answers_nack_for_ever_is_replaced(rabbitmq: RabbitMQ, url: str) -> None:
+    async with _behind_proxy(rabbitmq, url) as (proxy, broker):
+        await broker.publish("q", [b"1"])
+        nacked = 0
+        is_replaced = False
+
+        def nack(_connection: int, kind: int, _channel: int, payload: bytes) -> bytes:
+            nonlocal nacked, is_replaced
+            is_replaced = is_replaced or (kind == 1 and payload[:4] == CHANNEL_OPENED)
+            if payload[:4] == ACK and kind == 1 and not is_replaced:
+                nacked += 1
+                return NACK + payload[4:]
+            return payload
+
+        proxy.change = nack
+        connections = proxy.connections
+        await asyncio.gather(*(broker.publish("q", [b"2"]) for _ in range(20)))
+
+        assert nacked
+        assert is_replaced
+        assert connections == proxy.connections
+
+
+async def test_a_node_that_answers_nack_for_ever_is_left_for_another(rabbitmq: RabbitMQ, url: str) -> None:
+    async with _behind_proxy(rabbitmq, url) as (proxy, broker):
+        await broker.publish("q", [b"1"])
+        bad = proxy.connections
+
+        def nack(connection: int, kind: int, _channel: int, payload: bytes) -> bytes:
+            is_bad = connection <= bad and payload[:4] == ACK and kind == 1
+            return NACK + payload[4:] if is_bad else payload
+
+        proxy.change = nack
+        await asyncio.gather(*(broker.publish("q", [b"2"]) for _ in range(20)))
+
+        assert bad + 1 == proxy.connections
+
+
+async def test_a_broker_that_only_ever_refuses_is_told_of_in_time(
+    rabbitmq: RabbitMQ, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publishing, "CONFIRM_SECONDS", 2.0)
+    async with _behind_proxy(rabbitmq, url) as (proxy, broker):
+        proxy.change = lambda _connection, kind, _channel, payload: (
+            NACK + payload[4:] if kind == 1 and payload[:4] == ACK else payload
+        )
+
+        with pytest.raises(BackendUnavailableError):
+            await broker.publish("q", [b"1"])
+
+
+async def test_a_confirm_that_does_not_come_is_a_timeout_and_the_next_publish_succeeds(
+    rabbitmq: RabbitMQ, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publishing, "CONFIRM_SECONDS", 1.0)
+    async with _behind_proxy(rabbitmq, url) as (proxy, broker):
+        proxy.change = lambda _connection, kind, _channel, payload: (
+            None if kind == 1 and payload[:4] == ACK else payload
+        )
+        outcomes = await asyncio.gather(*(broker.publish("q", [b"1"]) for _ in range(5)), return_exceptions=True)
+        proxy.change = lambda _connection, _kind, _channel, payload: payload
+        monkeypatch.setattr(publishing, "CONFIRM_SECONDS", 30.0)
+        await broker.publish("q", [b"2"])
+
+        assert [BackendTimeoutError] * 5 == [type(outcome) for outcome in outcomes]
+
+
+async def test_a_connection_lost_before_the_confirm_is_no_error_when_another_confirms(
+    rabbitmq: RabbitMQ, url: str
+) -> None:
+    async with _behind_proxy(rabbitmq, url) as (proxy, broker):
+        await broker.publish("q", [b"1"])
+        bad = proxy.connections
+        proxy.change = lambda connection, kind, _channel, payload: (
+            # What no client can read ends the connection.
+            b"\0\0\0\0" if connection <= bad and kind == 1 and payload[:4] == ACK else payload
+        )
+
+        await broker.publish("q", [b"2"])
+
+        assert bad + 1 == proxy.connections
+
+
+async def test_a_deaf_consumer_is_found_and_rebuilt(
+    rabbitmq: RabbitMQ, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "DEAF_SECONDS", 1.0)
+    swallowed: list[bytes] = []
+    async with _behind_proxy(rabbitmq, url) as (proxy, broker), broker.consume(["q"], prefetch=1) as consumer:
+        await broker.publish("q", [b"heard"])
+        await consumer.ack(await _receive(consumer, 1))
+        deaf = proxy.connections
+
+        def swallow(connection: int, kind: int, channel: int, payload: bytes) -> bytes | None:
+            is_content = kind in (2, 3) or (kind == 1 and payload[:4] == DELIVER)
+            if connection <= deaf and channel and is_content:
+                swallowed.append(payload)
+                return None
+            return payload
+
+        proxy.change = swallow
+        await broker.publish("q", [b"1", b"2", b"3"])
+        received = await _receive(consumer, 1)
+
+        assert swallowed
+        assert [b"1"] == _bodies(received)
+        assert deaf + 1 == proxy.connections
+
+
+async def test_a_consumer_that_waits_for_nothing_is_left_alone(
+    rabbitmq: RabbitMQ, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "DEAF_SECONDS", 0.1)
+    async with _behind_proxy(rabbitmq, url) as (proxy, broker), broker.consume(["q"], prefetch=1) as consumer:
+        waiting = asyncio.create_task(_receive(consumer, 1))
+        looked: list[bytes] = []
+
+        def look(_connection: int, kind: int, _channel: int, payload: bytes) -> bytes:
+            # Answers to the watchdog's questions.
+            if kind == 1 and payload[:4] == QUEUE_DECLARED:
+                looked.append(payload)
+            return payload
+
+        proxy.change = look
+        before = proxy.connections
+        await eventually(lambda: len(looked) >= 5)
+        await broker.publish("q", [b"1"])
+
+        assert [b"1"] == _bodies(await waiting)
+        assert before == proxy.connections
+
+
+async def test_nobody_to_connect_to_is_told_at_once_and_at_leaving_too() -> None:
+    url = "amqp://127.0.0.1:1,127.0.0.1:2/"
+    async with (
+        open_broker(url, clock=SystemClock(), instance="test") as broker,
+        broker.consume(["q"], prefetch=1) as consumer,
+    ):
+        waiting = asyncio.create_task(_receive(consumer, 1))
+        with pytest.raises(BackendUnavailableError):
+            await broker.publish("q", [b"1"])
+        with pytest.raises(BackendUnavailableError):
+            await broker.depth("q")
+        waiting.cancel()
+
+
+async def test_a_wrong_password_is_no_connection(rabbitmq: RabbitMQ, url: str) -> None:
+    async with open_broker(url.replace("guest:guest", "guest:wrong"), clock=SystemClock(), instance="test") as broker:
+        with pytest.raises(BackendUnavailableError):
+            await broker.publish("q", [b"1"])
