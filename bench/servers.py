@@ -11,9 +11,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from fieldpost import settings
+from fieldpost.house import ROLES
 from fieldpost.messages.requests import RequestBody
 from fieldpost.observability import configure_logs
-from fieldpost.supervisor import run
+from fieldpost.supervisor.running import run
 
 _decode = msgspec.json.Decoder(RequestBody).decode
 
@@ -43,7 +44,7 @@ def fieldpost(port: int, directory: str, without: tuple[str, ...]) -> None:
         },
     )
     configure_logs(style="json", level="warning")
-    uvloop.run(run(loaded, without=without))
+    uvloop.run(run(loaded, roles=[role for role in ROLES if role not in without]))
 
 
 if __name__ == "__main__":

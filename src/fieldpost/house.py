@@ -6,10 +6,14 @@ Decides nothing and runs nothing; that is the supervisor's.
 import os
 import random
 import socket
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import datetime
 
 import msgspec
+from starlette.routing import BaseRoute
 
 from fieldpost.clock import Clock
+from fieldpost.messages.instances import Instance
 from fieldpost.observability import Metrics
 from fieldpost.ports.backends import Backends
 from fieldpost.roles.gateway.gateway import Gateway
@@ -24,6 +28,17 @@ from fieldpost.services.intake import Intake
 from fieldpost.services.mailbox import Mailbox
 from fieldpost.services.registration import Registration
 from fieldpost.settings import Settings
+
+#: In the order of a request's way.
+ROLES = ("gateway", "hub", "watcher", "processor", "worker")
+#: What runs for each role.
+_LOOPS: Mapping[str, Sequence[str]] = {
+    "gateway": ("credentials", "mailbox"),
+    "hub": ("credentials", "mailbox", "hub"),
+    "watcher": ("credentials", "watcher"),
+    "processor": ("processor",),
+    "worker": ("worker",),
+}
 
 
 class House(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +55,47 @@ class House(msgspec.Struct, frozen=True, kw_only=True):
     intake: Intake
     answers: Answers
     metrics: Metrics
+
+
+def instance_name(roles: Collection[str]) -> str:
+    """This process's name among others."""
+    return f"{next(iter(roles)) if len(roles) == 1 else 'fieldpost'}-{socket.gethostname()}-{os.getpid()}"
+
+
+def routes(house: House, roles: Collection[str]) -> Sequence[BaseRoute]:
+    """What the doors among these roles answer."""
+    doors = [door for door in (house.gateway, house.hub) if door.name in roles]
+    return [route for door in doors for route in door.routes()]
+
+
+def loops_of(house: House, roles: Collection[str]) -> Mapping[str, Callable[[], Awaitable[None]]]:
+    """What runs for these roles, by name, each once."""
+    every: Mapping[str, Callable[[], Awaitable[None]]] = {
+        "credentials": house.credentials.run,
+        "mailbox": house.mailbox.run,
+        "hub": house.hub.run,
+        "watcher": house.watcher.run,
+        "processor": house.processor.run,
+        "worker": house.worker.run,
+    }
+    wanted = {loop for role in roles for loop in _LOOPS[role]}
+    return {name: loop for name, loop in every.items() if name in wanted}
+
+
+def entries(roles: Collection[str], *, host: str, port: int, now: datetime) -> Sequence[Instance]:
+    """What this process tells of itself in the registry: one entry a role."""
+    name = instance_name(roles)
+    return [
+        Instance(
+            id=name if len(roles) == 1 else f"{name}-{role}",
+            role=role,
+            host=host,
+            port=port,
+            started_at=now,
+            pid=os.getpid(),
+        )
+        for role in roles
+    ]
 
 
 def assemble(

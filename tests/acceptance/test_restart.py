@@ -9,8 +9,9 @@ from typing import Any
 import httpx
 import msgspec
 
+from fieldpost.house import ROLES
 from fieldpost.settings import ModelSettings, ServerSettings, Settings, load
-from fieldpost.supervisor import run
+from fieldpost.supervisor.running import run
 
 BODY = {"input": {"prompt": "How long may I drive?"}}
 
@@ -21,7 +22,13 @@ async def _up_without_processor(data: Path) -> AsyncIterator[httpx.AsyncClient]:
     listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
-        running = run(_settings(data), on_listening=listening.set_result, stop=stop, without=["processor"])
+        others = [role for role in ROLES if role != "processor"]
+        running = run(
+            _settings(data),
+            on_listening=listening.set_result,
+            stop=stop,
+            roles=others,
+        )
         tasks.create_task(running)
         async with asyncio.timeout(60):
             port = await listening

@@ -8,6 +8,7 @@ from typing import NoReturn
 import typer
 
 from fieldpost.cli import cluster, demo, devices, listen, send, show, up
+from fieldpost.cli.roles import add_roles
 from fieldpost.errors import FieldpostError, OutputError
 
 app = typer.Typer(
@@ -19,6 +20,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command("up")(up.up)
+add_roles(app)
 app.add_typer(devices.app, name="devices")
 app.command("send")(send.send)
 app.command("listen")(listen.listen)

@@ -41,7 +41,7 @@ def up(
 
     import uvloop
 
-    from fieldpost.supervisor import run
+    from fieldpost.supervisor.running import run
 
     uvloop.run(run(loaded, on_listening=lambda bound: _greet(loaded, bound)))
 

@@ -10,7 +10,8 @@ from structlog.testing import capture_logs
 from fieldpost.observability import Metrics
 from fieldpost.roles.hub.hub import Hub
 from fieldpost.settings import DataSettings, ModelSettings, ServerSettings, Settings
-from fieldpost.supervisor import Keeping, run
+from fieldpost.supervisor.keeping import Keeping
+from fieldpost.supervisor.running import run
 from tests.support.clock import FakeClock
 from tests.support.waiting import eventually
 
@@ -88,11 +89,11 @@ async def test_a_role_that_fails_is_known_until_it_has_gone_on_for_a_minute(cloc
 
     is_broken.set()
     await eventually(lambda: bool(clock._sleepers))
-    assert ["role watcher keeps failing"] == keeping.failing()
+    assert ["watcher"] == keeping.failing()
 
     clock.advance(1)
     await eventually(lambda: starts == 2)
-    assert ["role watcher keeps failing"] == keeping.failing()
+    assert ["watcher"] == keeping.failing()
     clock.advance(60)
     assert [] == keeping.failing()
     running.cancel()

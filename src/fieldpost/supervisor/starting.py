@@ -1,0 +1,65 @@
+"""What has to be there before the doors open: engines that other processes share are waited for."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TypeVar
+
+from fieldpost.clock import Clock
+from fieldpost.errors import UnavailableError
+from fieldpost.house import House, instance_name, loops_of
+from fieldpost.observability import get_logger
+from fieldpost.ports.backends import Backends
+from fieldpost.services.waiting import within
+from fieldpost.settings import Settings
+from fieldpost.wiring.engines import are_shareable
+from fieldpost.wiring.opening import open_backends
+
+T = TypeVar("T")
+
+#: Between two looks at whether they have come.
+_AWAIT_SECONDS = 1.0
+
+log = get_logger()
+
+
+class StoppedError(Exception):
+    """It was told to stop before it had started."""
+
+
+class Starting:
+    """The steps of a start; each ends with `StoppedError` when the process is told to stop meanwhile."""
+
+    def __init__(self, settings: Settings, clock: Clock, stopping: asyncio.Event) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._stopping = stopping
+
+    @asynccontextmanager
+    async def backends(self, roles: Collection[str]) -> AsyncIterator[Backends]:
+        """The backends, once their engines are there."""
+        async with AsyncExitStack() as stack:
+
+            async def enter() -> Backends:
+                opening = open_backends(
+                    self._settings, self._clock, instance=instance_name(roles), runs_models="worker" in roles
+                )
+                return await stack.enter_async_context(opening)
+
+            yield await self._until_there(enter)
+
+    async def load(self, house: House, roles: Collection[str]) -> None:
+        """The doors' snapshot of all keys."""
+        if "credentials" in loops_of(house, roles):
+            await self._until_there(house.credentials.load)
+
+    async def _until_there(self, step: Callable[[], Awaitable[T]]) -> T:
+        while True:
+            try:
+                return await step()
+            except UnavailableError as error:
+                if not are_shareable(self._settings):
+                    raise
+                log.warning("engines_awaited", error=repr(error))
+            if await within(self._stopping.wait(), _AWAIT_SECONDS):
+                raise StoppedError
