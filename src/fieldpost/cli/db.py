@@ -1,0 +1,68 @@
+"""`fieldpost db …`: the embedded data directory."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fieldpost.errors import ConfigError
+
+app = typer.Typer(help="Backs up the data directory.", no_args_is_help=True, rich_markup_mode=None)
+
+_KEYS = ("pepper.key", "operator.key")
+_REQUESTS = "Requests"
+
+
+@app.command()
+def backup(
+    target: Annotated[Path, typer.Argument(help="A directory that is not there yet.", show_default=False)],
+    data: Annotated[str | None, typer.Option(help="The data directory (default ./fieldpost-data).")] = None,
+) -> None:
+    """Copies the data directory, also while a server uses it; restore by putting the copy in its place."""
+    from fieldpost import settings
+
+    loaded = settings.load(overrides={} if data is None else {"data": {"directory": data}})
+    source = Path(loaded.data.directory)
+    if target.exists():
+        raise ConfigError(f"{target} is there already; a backup is never written over anything")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as aside:
+            copy = Path(aside) / target.name
+            copy.mkdir(mode=0o700)
+            _copy(source, copy)
+            # What is renamed has to be on the disk first.
+            os.sync()
+            copy.rename(target)
+    except OSError as error:
+        raise ConfigError(f"{source} cannot be copied to {target}: {error}") from error
+    typer.echo(f"{target}")
+
+
+def _copy(source: Path, target: Path) -> None:
+    from fieldpost.backends.sqlite.copying import copy_database
+
+    for name in _KEYS:
+        shutil.copy2(source / name, target / name)
+    _copy_tree(source / "knowledge", target / "knowledge")
+    # A file that is taken meanwhile is then in the folder and in the database, which makes it one request; the other way
+    # round it could be in neither. With answers it is the other way: what is not delivered yet is written again.
+    _copy_tree(source / "Cloud" / _REQUESTS, target / "Cloud" / _REQUESTS)
+    copy_database(source / "fieldpost.db", target / "fieldpost.db")
+    for folder in sorted((source / "Cloud").iterdir()):
+        if folder.is_dir() and folder.name != _REQUESTS:
+            _copy_tree(folder, target / "Cloud" / folder.name)
+
+
+def _copy_tree(source: Path, target: Path) -> None:
+    """Files that vanish meanwhile are left out; times are kept, they are part of what a dropped file is known by."""
+    for directory, _, names in os.walk(source):
+        made = target / Path(directory).relative_to(source)
+        made.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copy2(Path(directory) / name, made / name, follow_symlinks=False)
