@@ -25,6 +25,10 @@ up: install ## start Fieldpost (ARGS="--port 5055 --data /tmp/x")
 demo: install ## a simulated fleet against a running Fieldpost (ARGS="--seconds 60")
 	@exec $(BIN)/fieldpost demo $(ARGS)
 
+.PHONY: cluster
+cluster: install ## start all roles over real engines (ARGS="--small", "--full")
+	@exec $(BIN)/fieldpost cluster up $(ARGS)
+
 .PHONY: engines
 engines: ## install the system packages that tests drive (Debian, Ubuntu)
 	@sh scripts/engines.sh
