@@ -428,13 +428,21 @@ def test_a_device_whose_key_cannot_be_printed_can_get_another(server: Server, ke
 
 def test_settings_in_force_are_shown_without_secrets(server: Server, key: str) -> None:
     ran = _fieldpost(
-        server, "config", key=key, more={"FIELDPOST_OPERATOR_KEY": "fpa_operator_secret", "FIELDPOST_PORT": "5055"}
+        server,
+        "config",
+        key=key,
+        more={
+            "FIELDPOST_OPERATOR_KEY": "fpa_operator_secret",
+            "FIELDPOST_PORT": "5055",
+            "FIELDPOST_BROKER_URL": "amqp://me:pass1@a:1,b:2/",
+        },
     )
 
     assert 0 == ran.status
     assert "[server]\n" in ran.out
     assert "port = 5055\n" in ran.out
     assert f'url = "{server.url}"\n' in ran.out
+    assert 'url = "amqp://me:********@a:1,b:2/"\n' in ran.out
     assert key not in ran.out
     assert "fpa_operator_secret" not in ran.out
 

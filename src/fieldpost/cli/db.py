@@ -1,4 +1,4 @@
-"""`fieldpost db …`: the embedded data directory."""
+"""`fieldpost db …`: the tables of the shards, and backups of the embedded data directory."""
 
 import contextlib
 import os
@@ -11,10 +11,45 @@ import typer
 
 from fieldpost.errors import ConfigError
 
-app = typer.Typer(help="Backs up the data directory.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Upgrades the shards' tables, backs data up.", no_args_is_help=True, rich_markup_mode=None)
 
 _KEYS = ("pepper.key", "operator.key")
 _REQUESTS = "Requests"
+
+
+@app.command()
+def upgrade() -> None:
+    """Brings the tables of all shards up to date; safe to run twice, and while Fieldpost runs."""
+    import asyncio
+
+    from fieldpost import settings
+    from fieldpost.wiring import databases
+
+    async def upgrade_all() -> None:
+        async for tables in databases.upgrade(settings.load()):
+            typer.echo(f"{tables.shard}: {tables.revision}")
+
+    asyncio.run(upgrade_all())
+
+
+@app.command()
+def status() -> None:
+    """Shows how the tables of all shards stand; status 1 unless all are up to date."""
+    import asyncio
+
+    from fieldpost import settings
+    from fieldpost.wiring import databases
+
+    async def show_all() -> bool:
+        are_current = True
+        async for tables in databases.status(settings.load()):
+            stand = tables.problem or f"{tables.revision or 'empty'} (newest {tables.newest})"
+            typer.echo(f"{tables.shard}: {stand}")
+            are_current = are_current and tables.are_current
+        return are_current
+
+    if not asyncio.run(show_all()):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -1,8 +1,12 @@
 """`fieldpost config` and `fieldpost version`."""
 
+import re
+
 import typer
 
 _SECRET = frozenset({"key", "operator_key"})
+#: In URLs of engines.
+_PASSWORD = re.compile(r"://([^:/@\s\"]*):[^@\s\"]*@")
 
 
 def config() -> None:
@@ -18,7 +22,8 @@ def config() -> None:
         typer.echo(f"[{section}]")
         for name, value in values.items():
             shown = "********" if name in _SECRET and value else value
-            typer.echo(f"{name} = {json.dumps(shown)}")
+            masked = _PASSWORD.sub(r"://\1:********@", json.dumps(shown))
+            typer.echo(f"{name} = {masked}")
         typer.echo("")
 
 
