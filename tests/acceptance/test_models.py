@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,7 +11,7 @@ import pytest
 
 from fieldpost.client import Chunk, Client
 from tests.support.openai_server import Cut, Fail, OpenAIServer, Say, Stall, openai_server
-from tests.support.server import Server, running_server
+from tests.support.server import Server, free_port, running_server
 from tests.support.waiting import eventually_now
 
 SETTINGS = {
@@ -253,6 +254,29 @@ def test_the_librarys_passages_reach_the_model_as_context(
     assert "Read the code on the display" in system["content"]
     assert question["role"] == "user"
     assert response["output"]["sources"][0]["file"] == "cold-chain.md"
+
+
+def test_requests_whose_model_was_taken_out_of_the_settings_wait_for_it_and_ready_names_it(data: Path) -> None:
+    away = {**SETTINGS, "FIELDPOST_MODEL_URL": f"http://127.0.0.1:{free_port()}/v1", "FIELDPOST_MODEL_NAME": "old"}
+    echo = {"FIELDPOST_MODEL_URL": "echo:"}
+    with running_server(data, settings={**away, "FIELDPOST_WORKER_MAX_ATTEMPTS": "1000"}) as server:
+        _, key = server.add_device()
+        with server.device(key) as device:
+            request_id = device.post("/v1/requests", json={"input": {"prompt": "patiently"}}).json()["id"]
+            eventually_now(lambda: device.get(f"/v1/requests/{request_id}").json().get("attempts", 0) >= 1)
+        server.stop()
+
+    with running_server(data, settings={**echo, "FIELDPOST_MODEL_NAME": "new"}) as server:
+        eventually_now(lambda: bool(httpx.get(f"{server.url}/ready").json().get("degraded")))
+        degraded = httpx.get(f"{server.url}/ready").json()["degraded"]
+        log = server.log()
+        server.stop()
+    assert ["model old is not in the settings, requests wait for it: 1"] == degraded
+    assert 1 == log.count('"model_missing"')
+
+    with running_server(data, settings={**echo, "FIELDPOST_MODEL_NAME": "old"}) as server, server.device(key) as device:
+        eventually_now(lambda: device.get(f"/v1/requests/{request_id}").json()["status"] == "succeeded", seconds=60)
+        assert "model old" not in httpx.get(f"{server.url}/ready").text
 
 
 def test_a_model_may_not_take_the_librarys_name(model: OpenAIServer, tmp_path_factory: pytest.TempPathFactory) -> None:
