@@ -8,6 +8,7 @@
     │   │   └── UnknownModelError
     │   ├── RequestTooLargeError
     │   ├── UnsupportedMediaTypeError
+    │   │   └── UnsupportedEncodingError
     │   ├── NotAcceptableError
     │   ├── UnauthenticatedError
     │   ├── ForbiddenError
@@ -87,6 +88,10 @@ class RequestTooLargeError(RejectedError):
 
 class UnsupportedMediaTypeError(RejectedError):
     """The body is of a type that is not understood here."""
+
+
+class UnsupportedEncodingError(UnsupportedMediaTypeError):
+    """The body is compressed or otherwise encoded, which is not understood here."""
 
 
 class NotAcceptableError(RejectedError):

@@ -64,12 +64,31 @@ def test_the_wrong_member_is_named(device: httpx.Client) -> None:
 
 
 def test_what_stands_between_the_lines_is_kept(device: httpx.Client) -> None:
-    prompt = "nul \x00, line\r\nbreak, \U0001f69a, \u202ereversed, <script>, '; drop table requests; --"
+    prompt = "escape \x1b, line\r\nbreak, \U0001f69a, \u202ereversed, <script>, '; drop table requests; --"
 
     place = device.post("/v1/requests", json={"input": {"prompt": prompt}}, headers={"Prefer": "wait=30"})
 
     assert place.status_code == 200
     assert place.json()["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("prompt", [" \n\t", "nul \x00"])
+def test_what_asks_nothing_or_cannot_be_kept_is_refused(device: httpx.Client, prompt: str) -> None:
+    answers = [
+        device.post("/v1/requests", json={"input": {"prompt": prompt}}),
+        device.post("/v1/requests", json={"input": {"messages": [{"role": "user", "content": prompt}]}}),
+        device.post(
+            "/v1/chat/completions", json={"model": "library", "messages": [{"role": "user", "content": prompt}]}
+        ),
+    ]
+
+    assert [answer.status_code for answer in answers] == [422, 422, 422]
+
+
+def test_a_devices_name_of_two_lines_is_refused(server: Server) -> None:
+    answer = httpx.post(f"{server.url}/admin/devices", json={"kind": "truck", "name": "a\nb"}, headers=server.operator)
+
+    assert (answer.status_code, answer.json()["errors"]) == (422, ["name"])
 
 
 def test_a_body_over_one_mebibyte_is_refused(device: httpx.Client) -> None:

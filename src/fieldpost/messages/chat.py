@@ -9,30 +9,29 @@ import msgspec
 
 from fieldpost.errors import InvalidRequestError
 from fieldpost.messages.responses import Usage
+from fieldpost.messages.texts import NO_NUL_PATTERN, Text
 
 #: How deep a schema for the answer may be nested.
 MAX_DEPTH = 64
-
-NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class TextPart(msgspec.Struct, frozen=True, kw_only=True):
     """A piece of a message's content; other kinds (images, audio) are refused."""
 
     type: Literal["text"]
-    text: NonEmpty
+    text: Text
 
 
 class IncomingMessage(msgspec.Struct, frozen=True, kw_only=True):
     """One turn; an assistant's may be a refusal without content. Members that only matter to tools are not looked at."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: NonEmpty | Annotated[tuple[TextPart, ...], msgspec.Meta(min_length=1)] | None = None
-    refusal: str | None = None
+    content: Text | Annotated[tuple[TextPart, ...], msgspec.Meta(min_length=1)] | None = None
+    refusal: Annotated[str, msgspec.Meta(pattern=NO_NUL_PATTERN)] | None = None
 
     def __post_init__(self) -> None:
         """Something must be said."""
-        if self.content is None and not (self.role == "assistant" and self.refusal):
+        if self.content is None and not (self.role == "assistant" and (self.refusal or "").strip()):
             raise ValueError("content is missing")
 
     def text(self) -> str:

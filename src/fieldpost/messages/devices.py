@@ -9,8 +9,12 @@ from typing import Annotated
 
 import msgspec
 
+from fieldpost.messages.texts import NAME_PATTERN
+
 #: Device ids are positive and fit a signed 64-bit column.
 DeviceId = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+
+DeviceName = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=NAME_PATTERN)]
 
 #: An id that an operator chooses leaves room for those given out after it.
 ChosenId = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
@@ -48,14 +52,14 @@ class NewDevice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """The body of `POST /admin/devices`."""
 
     kind: DeviceKind
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    name: DeviceName
     id: ChosenId | None = None
 
 
 class DeviceChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `PATCH /admin/devices/{id}`; what is left out stays."""
 
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
+    name: DeviceName | None = None
     disabled: bool | None = None
 
 

@@ -7,6 +7,8 @@ from uuid import UUID
 
 import msgspec
 
+from fieldpost.messages.texts import NAME_PATTERN, NO_NUL_PATTERN, Text
+
 #: A request body in bytes, everything included; larger input is an attachment.
 MAX_BODY_BYTES = 2**20
 #: Seconds; ten years, so that every deadline fits a date.
@@ -49,13 +51,13 @@ class ChatMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """One turn of a conversation, as in the OpenAI API."""
 
     role: Annotated[str, msgspec.Meta(pattern="^(system|developer|user|assistant)$")]
-    content: Annotated[str, msgspec.Meta(min_length=1)]
+    content: Text
 
 
 class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What is asked: exactly one of `prompt` and `messages` (the intake checks that)."""
 
-    prompt: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    prompt: Text | None = None
     messages: Annotated[tuple[ChatMessage, ...], msgspec.Meta(min_length=1, max_length=1000)] | None = None
 
     def as_messages(self) -> tuple[ChatMessage, ...]:
@@ -65,15 +67,15 @@ class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return (ChatMessage(role="user", content=self.prompt or ""),)
 
 
-IdempotencyKey = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+IdempotencyKey = Annotated[str, msgspec.Meta(min_length=1, max_length=255, pattern=NO_NUL_PATTERN)]
 
 
 class RequestBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a device posts, through any door."""
 
     input: Input
-    model: Annotated[str, msgspec.Meta(min_length=1, max_length=100)] | None = None
-    kind: Annotated[str, msgspec.Meta(min_length=1, max_length=100)] | None = None
+    model: Annotated[str, msgspec.Meta(min_length=1, max_length=100, pattern=NO_NUL_PATTERN)] | None = None
+    kind: Annotated[str, msgspec.Meta(min_length=1, max_length=100, pattern=NAME_PATTERN)] | None = None
     priority: Priority = Priority.NORMAL
     deadline_seconds: Annotated[float, msgspec.Meta(gt=0, le=MAX_DEADLINE_SECONDS)] | None = None
     idempotency_key: IdempotencyKey | None = None

@@ -9,7 +9,7 @@ from fieldpost.errors import MalformedRequestError, OverloadedError, RequestTooL
 from fieldpost.messages.devices import Credential
 from fieldpost.messages.requests import MAX_BODY_BYTES
 from fieldpost.web.operations import header
-from fieldpost.web.problems import unsupported_media_type
+from fieldpost.web.problems import unsupported_encoding, unsupported_media_type
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -65,12 +65,15 @@ class Bodies:
         return share
 
 
-def check_content_type(scope: Scope) -> None:
-    """JSON by any of its names, or nothing said.
+def check_content(scope: Scope) -> None:
+    """JSON by any of its names, or nothing said; as it is, not compressed. Source: RFC 9110, sections 8.4 and 15.5.16.
 
     Raises:
         UnsupportedMediaTypeError: something else.
     """
+    coding = header(scope, b"content-encoding")
+    if coding is not None and coding.strip().lower() not in ("", "identity"):
+        raise unsupported_encoding(coding)
     said = header(scope, b"content-type")
     if said is None or said == "application/json":
         return

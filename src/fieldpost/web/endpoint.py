@@ -10,7 +10,7 @@ from fieldpost.errors import FieldpostError, InvalidRequestError, MalformedReque
 from fieldpost.messages.devices import Credential
 from fieldpost.observability import get_logger
 from fieldpost.services.credentials import Credentials
-from fieldpost.web.bodies import Receive, Scope, check_content_type
+from fieldpost.web.bodies import Receive, Scope, check_content
 from fieldpost.web.decoding import decoder
 from fieldpost.web.operations import Call, Caller, Operation, Reply, header
 from fieldpost.web.problems import error_reply, invalid_body, openai_error_reply
@@ -59,7 +59,7 @@ class Endpoint:
     async def _call(self, scope: Scope, receive: Receive, device: Credential | None) -> Call:
         body = None
         if self._decode is not None:
-            check_content_type(scope)
+            check_content(scope)
             body = self._read(await scope["app"].bodies.read(scope, receive, device))
         return Call(scope, device=device, body=body)
 

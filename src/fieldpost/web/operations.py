@@ -66,7 +66,7 @@ class Call:
         """The `Idempotency-Key` header.
 
         Raises:
-            InvalidRequestError: not 1 to 255 characters of UTF-8.
+            InvalidRequestError: not 1 to 255 characters of UTF-8, or a NUL among them.
         """
         sent = self.header(b"idempotency-key")
         if sent is None:
@@ -75,7 +75,7 @@ class Call:
             key = sent.encode("latin-1").decode()
         except UnicodeDecodeError:
             key = ""
-        if not 1 <= len(key) <= 255:
+        if not 1 <= len(key) <= 255 or "\0" in key:
             raise InvalidRequestError("Idempotency-Key takes 1 to 255 characters", errors=("Idempotency-Key",))
         return key
 

@@ -11,6 +11,7 @@ import msgspec
 from fieldpost import errors
 from fieldpost.messages.problems import problem, problem_type
 from fieldpost.messages.responses import Problem
+from fieldpost.messages.texts import in_words
 from fieldpost.web.operations import Reply
 
 #: The most specific class that stands here decides.
@@ -64,9 +65,10 @@ def retry_after_seconds(error: Exception) -> int | None:
 def invalid_body(error: msgspec.MsgspecError) -> errors.RejectedError:
     """What is wrong with a body that msgspec refused; names the member."""
     if isinstance(error, msgspec.ValidationError):
-        message, _, path = str(error).partition(" - at `")
+        said = in_words(str(error))
+        message, _, path = said.partition(" - at `")
         member = path.rstrip("`").removeprefix("$").lstrip(".")
-        return errors.InvalidRequestError(str(error), errors=(member,) if member else (message,))
+        return errors.InvalidRequestError(said, errors=(member,) if member else (message,))
     return errors.MalformedRequestError(str(error))
 
 
@@ -108,6 +110,11 @@ def unsupported_media_type(media_type: str) -> errors.RejectedError:
     return errors.UnsupportedMediaTypeError(f"{media_type[:100]!r}; send application/json")
 
 
+def unsupported_encoding(coding: str) -> errors.RejectedError:
+    """Bodies come as they are."""
+    return errors.UnsupportedEncodingError(f"{coding[:100]!r}; send it without Content-Encoding")
+
+
 def _headers(error: Exception) -> list[tuple[bytes, bytes]]:
     headers: list[tuple[bytes, bytes]] = []
     seconds = retry_after_seconds(error)
@@ -115,6 +122,8 @@ def _headers(error: Exception) -> list[tuple[bytes, bytes]]:
         headers.append((b"retry-after", b"%d" % seconds))
     if isinstance(error, errors.UnauthenticatedError):
         headers.append((b"www-authenticate", b'Bearer realm="fieldpost"'))
+    if isinstance(error, errors.UnsupportedEncodingError):
+        headers.append((b"accept-encoding", b"identity"))
     return headers
 
 

@@ -99,7 +99,7 @@ def test_a_problem_of_a_later_version_goes_by_its_status_too(status: int) -> Non
     error = _raised(status, None, msgspec.json.encode(later))
 
     assert "in detail" == error.detail
-    assert error.retryable == (status in (500, 503, 504, 507))
+    assert error.retryable == (status in (429, 500, 503, 504, 507))
 
 
 def test_a_problem_in_a_frame_is_read_alike() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from fieldpost.observability import Metrics
 from fieldpost.web.application import build
@@ -56,14 +56,7 @@ def _get(path: str, handler: object, *, waits: bool = False) -> Operation:
 
 async def test_a_head_that_trickles_is_refused_however_steadily() -> None:
     async with _served(Patience(head_seconds=0.3)) as port:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET /small HTTP/1.1\r\nhost: x\r\n")
-        trickling = asyncio.create_task(_trickle(writer, b"x-a: b\r\n"))
-
-        answer = await asyncio.wait_for(reader.read(), 30)
-
-        trickling.cancel()
-        writer.close()
+        answer = await _answer_to_trickle(port, b"GET /small HTTP/1.1\r\nhost: x\r\n", b"x-a: b\r\n")
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 408")
     assert json.loads(body)["type"] == "urn:fieldpost:problem:request-timeout"
@@ -71,14 +64,7 @@ async def test_a_head_that_trickles_is_refused_however_steadily() -> None:
 
 async def test_empty_lines_keep_no_connection() -> None:
     async with _served(Patience(head_seconds=0.3)) as port:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        trickling = asyncio.create_task(_trickle(writer, b"\r\n"))
-
-        answer = await asyncio.wait_for(reader.read(), 30)
-
-        trickling.cancel()
-        writer.close()
-    assert answer == b""
+        assert await _answer_to_trickle(port, b"\r\n", b"\r\n") == b""
 
 
 async def test_a_head_in_pieces_that_comes_in_time_is_answered_and_the_next_one_has_its_own_time() -> None:
@@ -121,10 +107,26 @@ async def test_an_answer_that_was_not_taken_whole_is_not_acknowledged() -> None:
     assert (replies.asked, replies.acknowledged) == (1, 0)
 
 
-async def _trickle(writer: asyncio.StreamWriter, piece: bytes) -> None:
-    while not writer.is_closing():
-        writer.write(piece)
-        await asyncio.sleep(0.02)
+async def _answer_to_trickle(port: int, first: bytes, piece: bytes) -> bytes:
+    """What comes back first, before or although the other side has closed; nothing when it only closes."""
+    loop = asyncio.get_running_loop()
+    with socket.create_connection(("127.0.0.1", port)) as peer:
+        peer.setblocking(False)
+        await loop.sock_sendall(peer, first)
+        trickling = asyncio.create_task(_trickle(peer, piece))
+        try:
+            return await asyncio.wait_for(loop.sock_recv(peer, 65_536), 30)
+        except ConnectionError:
+            return b""
+        finally:
+            trickling.cancel()
+
+
+async def _trickle(peer: socket.socket, piece: bytes) -> None:
+    with suppress(ConnectionError):
+        while True:
+            await asyncio.get_running_loop().sock_sendall(peer, piece)
+            await asyncio.sleep(0.02)
 
 
 async def _deaf_peer(port: int, asks: bytes) -> socket.socket:

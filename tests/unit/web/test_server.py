@@ -134,6 +134,18 @@ async def test_bodies_are_json_by_any_of_its_names(
 
 
 @pytest.mark.parametrize(
+    ("coding", "status"), [("identity", 200), ("gzip", 415), ("GZIP", 415), ("identity, br", 415), ("deflate", 415)]
+)
+async def test_bodies_come_as_they_are(client: httpx.AsyncClient, coding: str, status: int) -> None:
+    answer = await client.post("/count", content=b"[1, 2]", headers={"Content-Encoding": coding})
+
+    assert answer.status_code == status
+    if status == 415:
+        assert answer.headers["accept-encoding"] == "identity"
+        assert answer.json()["type"] == "urn:fieldpost:problem:unsupported-encoding"
+
+
+@pytest.mark.parametrize(
     ("body", "status", "name"),
     [
         (b"", 400, "malformed-request"),
