@@ -18,10 +18,10 @@ from fieldpost.client.address import Address
 from fieldpost.client.dialing import dial
 from fieldpost.client.inbox import Inbox
 from fieldpost.client.problems import error_of
+from fieldpost.client.reading import read_frame, read_response
 from fieldpost.client.retrying import Retrying
 from fieldpost.errors import (
     ConnectionLostError,
-    CorruptDataError,
     DrainingError,
     FieldpostError,
     OutcomeUnknownError,
@@ -30,7 +30,6 @@ from fieldpost.errors import (
 )
 from fieldpost.messages import frames
 from fieldpost.messages.requests import RequestBody
-from fieldpost.messages.responses import Response
 
 #: How long a post waits for a connection, and then for its outcome, before that counts as a failed try.
 CONNECTED_SECONDS = 10.0
@@ -41,22 +40,11 @@ MAX_REQUEST_BYTES = 2**20
 _MAX_PINGS = 16
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(frames.ServerFrame).decode
-_decode_response = msgspec.json.Decoder(Response).decode
 
 #: Hears pieces of answers in the making.
 OnChunk = Callable[[frames.ResponseChunkFrame], None]
 #: Hears why there is no connection, each time that one is lost or cannot be made.
 OnTrouble = Callable[[FieldpostError], None]
-
-
-class _Tag(msgspec.Struct):
-    """What is needed of a frame to see whether it is of a kind that came later than this client."""
-
-    type: str
-
-
-_KNOWN_TAGS = frozenset(str(cls.__struct_config__.tag) for cls in frames.ServerFrame.__args__)
 
 
 class Link:
@@ -189,7 +177,7 @@ class Link:
         leaving: FieldpostError | None = None
         while True:
             try:
-                frame = _read_frame(await socket.recv(decode=False))
+                frame = read_frame(await socket.recv(decode=False))
                 if isinstance(frame, frames.Draining):
                     leaving = DrainingError("the server leaves", retry_after_seconds=frame.reconnect_seconds)
                 elif frame is not None:
@@ -204,7 +192,7 @@ class Link:
             case frames.Hello():
                 await self._greet(frame, socket)
             case frames.ResponseReadyFrame():
-                await self._inbox.put(_read_response(frame.response))
+                await self._inbox.put(read_response(frame.response))
             case frames.ResponseChunkFrame():
                 if self._on_chunk is not None:
                     self._on_chunk(frame)
@@ -225,7 +213,7 @@ class Link:
         self._socket = socket
         self._is_decided.set()
         for response in hello.responses:
-            await self._inbox.put(_read_response(response))
+            await self._inbox.put(read_response(response))
         self._next_page = hello.next
 
     def _settle(self, ref: str, request_id: UUID) -> None:
@@ -268,28 +256,3 @@ class Link:
             page, self._next_page = frames.HelloPage(after=self._next_page), None
             return page
         return None
-
-
-def _read_frame(text: bytes) -> frames.ServerFrame | None:
-    """None for a kind of frame that this client does not know."""
-    try:
-        frame: frames.ServerFrame = _decode(text)
-    except msgspec.MsgspecError as error:
-        if _tag_of(text) not in _KNOWN_TAGS:
-            return None
-        raise CorruptDataError(f"the server sent a frame that cannot be read: {error}") from error
-    return frame
-
-
-def _tag_of(text: bytes) -> str:
-    try:
-        return msgspec.json.decode(text, type=_Tag).type
-    except msgspec.MsgspecError as error:
-        raise CorruptDataError(f"the server sent a frame that cannot be read: {error}") from error
-
-
-def _read_response(body: msgspec.Raw) -> Response:
-    try:
-        return _decode_response(body)
-    except msgspec.MsgspecError as error:
-        raise CorruptDataError(f"the server sent an answer that cannot be read: {error}") from error
