@@ -1,9 +1,7 @@
 """Opens one shard: a PostgreSQL primary, its replicas, and the agents that say which is which."""
 
-import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
 
 import httpx
 import msgspec
@@ -17,6 +15,7 @@ from fieldpost.backends.postgresql.replicas import Replicas, ReplicaStatus, writ
 from fieldpost.backends.relational import upgrading
 from fieldpost.backends.relational.directory import RelationalDirectory
 from fieldpost.backends.relational.ledger import relational_ledger
+from fieldpost.background import running
 from fieldpost.clock import Clock
 from fieldpost.errors import FieldpostError
 from fieldpost.observability import get_logger
@@ -114,12 +113,12 @@ async def open_shard(
             client = await stack.enter_async_context(httpx.AsyncClient())
             judge = asked = Agents(agents, shard=name, clock=clock)
             await asked.ask(client)
-            await stack.enter_async_context(_beside(asked.run(client)))
+            await stack.enter_async_context(running(asked.run(client)))
         executor = PostgresExecutor(
             primary, replicas=followers, judge=judge, confirming=confirming, patience_seconds=patience_seconds
         )
         shard = Shard(name, executor, replicas=followers, confirming=confirming)
-        await stack.enter_async_context(_beside(_watch(shard, clock)))
+        await stack.enter_async_context(running(_watch(shard, clock)))
         yield shard
 
 
@@ -154,17 +153,6 @@ async def _open(stack: AsyncExitStack, url: str, pool_size: int) -> Node:
     node = Node(url, pool_size=pool_size)
     stack.push_async_callback(node.close)
     return node
-
-
-@asynccontextmanager
-async def _beside(routine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Runs it until the end of the context; a TaskGroup would wrap what goes wrong inside."""
-    task = asyncio.get_running_loop().create_task(routine)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
 
 
 async def _watch(shard: Shard, clock: Clock) -> None:

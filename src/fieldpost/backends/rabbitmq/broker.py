@@ -7,7 +7,7 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Sequence
 
-from fieldpost.backends.rabbitmq.background import running
+from fieldpost.background import running
 from fieldpost.backends.rabbitmq.consuming import RabbitConsumer
 from fieldpost.backends.rabbitmq.link import Link
 from fieldpost.backends.rabbitmq.publishing import Publisher

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fieldpost.backends.rabbitmq.address import parse_address
-from fieldpost.backends.rabbitmq.background import running
+from fieldpost.background import running
 from fieldpost.backends.rabbitmq.broker import RabbitBroker
 from fieldpost.backends.rabbitmq.link import Link
 from fieldpost.clock import Clock

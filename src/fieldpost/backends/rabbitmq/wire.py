@@ -6,7 +6,7 @@ Written on asyncio's transports instead of aio-pika's connections: see docs/deci
 import asyncio
 import contextlib
 import ssl
-from typing import Any
+from typing import Any, cast
 
 import pamqp.frame
 from pamqp import commands, header
@@ -111,9 +111,9 @@ class Wire(asyncio.Protocol):
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.write(header.ProtocolHeader().marshal())
+        # Not every event loop's transports say that they are ones.
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.write(header.ProtocolHeader().marshal())
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(LostError(f"the connection broke: {exc}" if exc else "the broker closed the connection"))

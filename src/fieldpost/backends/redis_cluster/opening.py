@@ -1,6 +1,5 @@
 """Opens shared state over Redis Cluster, or one Redis."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,6 +10,7 @@ from fieldpost.backends.redis_cluster.bus import RedisBus
 from fieldpost.backends.redis_cluster.instances import RedisInstances
 from fieldpost.backends.redis_cluster.leases import RedisLeases
 from fieldpost.backends.redis_cluster.values import RedisValues
+from fieldpost.background import running
 from fieldpost.clock import Clock
 from fieldpost.ports.instances import Instances
 from fieldpost.ports.shared import Bus, Leases, Shared, SharedValues
@@ -37,15 +37,11 @@ async def open_shared(url: str, *, clock: Clock, instance: str) -> AsyncIterator
         ConfigError: the URL is none.
     """
     bus = RedisBus(parse_url(url), clock=clock, name=instance)
-    async with asyncio.TaskGroup() as group:
-        running = group.create_task(bus.run())
-        try:
-            await bus.link.until_looked()
-            yield RedisShared(
-                bus=bus,
-                values=RedisValues(bus.link),
-                leases=RedisLeases(bus.link, clock),
-                instances=RedisInstances(bus.link),
-            )
-        finally:
-            running.cancel()
+    async with running(bus.run()):
+        await bus.link.until_looked()
+        yield RedisShared(
+            bus=bus,
+            values=RedisValues(bus.link),
+            leases=RedisLeases(bus.link, clock),
+            instances=RedisInstances(bus.link),
+        )
