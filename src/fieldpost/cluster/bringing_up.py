@@ -157,7 +157,7 @@ async def _broker(cluster: Cluster) -> None:
             program = rabbitmq.server(
                 cluster.directory, node, nodes=plan.rabbitmq, name_port=plan.name_port, user=cluster.user
             )
-            part = cluster.part(program, role="broker", port=node.ports.amqp, is_ready=node.is_ready)
+            part = cluster.part(program, role="broker", port=node.ports.amqp, is_ready=node.serves)
             tasks.create_task(cluster.launch(part, is_ready=partial(node.is_ready, nodes=len(plan.rabbitmq))))
 
 

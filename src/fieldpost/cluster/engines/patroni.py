@@ -46,10 +46,10 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     async def is_primary(self) -> bool:
         """Whether it takes writes and holds the lock on doing so.
 
-        An agent holds the lock also while its server is only starting.
+        An agent holds the lock also while its server is only starting, or not promoted yet.
         """
         reply = await asking.get(self.agent_port, "/primary")
-        return reply.status == 200 and _state(reply.body) == "running"
+        return reply.status == 200 and _status(reply.body) == _Status(state="running", role="primary")
 
     async def is_replica(self) -> bool:
         """Whether it follows the primary."""
@@ -72,6 +72,7 @@ class _Members(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Status(msgspec.Struct, frozen=True, kw_only=True):
     state: str = ""
+    role: str = ""
 
 
 def node_name(shard: int, number: int) -> str:
@@ -178,11 +179,11 @@ async def make_database(primary: Node, name: str) -> None:
             raise
 
 
-def _state(body: bytes) -> str:
+def _status(body: bytes) -> _Status:
     try:
-        return msgspec.json.decode(body, type=_Status).state
+        return msgspec.json.decode(body, type=_Status)
     except msgspec.MsgspecError:
-        return ""
+        return _Status()
 
 
 def by_name(found: Sequence[Member]) -> Mapping[str, Member]:

@@ -52,7 +52,11 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
         running = b"[" + b",".join([b"{" + wanted + b"}"] * nodes) + b"]"
         is_managed = await readiness.answers("127.0.0.1", self.ports.management, question.encode(), running)
         # Its listener comes last.
-        return is_managed and await readiness.answers("127.0.0.1", self.ports.amqp, b"AMQP\0\0\x09\x01", b"version")
+        return is_managed and await self.serves()
+
+    async def serves(self) -> bool:
+        """Whether it takes connections, whatever other nodes do."""
+        return await readiness.answers("127.0.0.1", self.ports.amqp, b"AMQP\0\0\x09\x01", b"version")
 
 
 def name_server(directory: Path, port: int, user: User | None) -> Program:
