@@ -45,13 +45,14 @@ class Door:
         self.credentials = Credentials(settings=settings, backends=backends, clock=clock)
         self._settings = settings
 
-    def watcher(self) -> Watcher:
+    def watcher(self, instance: str = "watcher") -> Watcher:
         return Watcher(
             settings=self._settings,
             backends=self.backends,
             clock=self.clock,
             intake=self._intake(),
             credentials=self.credentials,
+            instance=instance,
         )
 
     def _intake(self) -> Intake:
@@ -572,3 +573,20 @@ async def test_names_of_sync_clients_are_left_alone(door: Door) -> None:
 
     assert sorted(names) == door.names("Requests")
     assert 1 == len(door.recorded)
+
+
+async def test_of_two_watchers_one_watches_and_the_other_takes_over(door: Door) -> None:
+    first, second = door.watcher("first"), door.watcher("second")
+    async with door.recording(), door.watching(first):
+        door.put("one.txt", at=LONG_AGO)
+        await door.turn_until(lambda: door.names("Done") == ["one.txt"])
+        async with door.watching(second):
+            door.put("two.txt")
+            await door.turn_until(lambda: door.names("Done") == ["one.txt", "two.txt"])
+            assert second._is_first_look
+
+            await first.drain()
+            door.put("three.txt")
+            await door.turn_until(lambda: door.names("Done") == ["one.txt", "three.txt", "two.txt"])
+
+    assert 3 == len(door.recorded)

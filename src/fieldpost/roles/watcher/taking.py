@@ -85,9 +85,9 @@ class Taking:
             await self._credentials.reload(device_id)
             device = self._credentials.of(device_id)
         if device is None:
-            raise NotFoundError(f"there is no device {device_id}")
+            raise NotFoundError(f"device {device_id}")
         if device.disabled:
-            raise DeviceDisabledError(f"device {device_id} is disabled")
+            raise DeviceDisabledError(f"device {device_id}")
         return device
 
 

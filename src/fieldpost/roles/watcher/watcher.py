@@ -20,6 +20,7 @@ from fieldpost.roles.watcher.retries import Retries
 from fieldpost.roles.watcher.taking import Taking
 from fieldpost.services.credentials import Credentials
 from fieldpost.services.intake import Intake
+from fieldpost.services.leases import HeldLease
 from fieldpost.settings import Settings
 
 #: While there is something to do, and after hints, the folders are looked at up to so many times as often.
@@ -34,7 +35,14 @@ class Watcher:
     name = "watcher"
 
     def __init__(
-        self, *, settings: Settings, backends: Backends, clock: Clock, intake: Intake, credentials: Credentials
+        self,
+        *,
+        settings: Settings,
+        backends: Backends,
+        clock: Clock,
+        intake: Intake,
+        credentials: Credentials,
+        instance: str = "watcher",
     ) -> None:
         self._settings = settings.folder
         self._folders = backends.folders
@@ -45,6 +53,14 @@ class Watcher:
         self._in_hand = Leaving(backends=backends, retries=self._retries, reject=self._taking.reject)
         self._settling: Settling[tuple[int, str], Drop] = Settling(
             settle_seconds=settings.folder.settle_seconds, max_places=4 * settings.folder.batch
+        )
+        # Of several watchers one watches. Two at once, when a lease changed hands, do no harm: a file is known by its key.
+        self._lease = HeldLease(
+            leases=backends.shared.leases,
+            clock=clock,
+            name="watcher",
+            holder=instance,
+            ttl_seconds=settings.dispatch.lease_seconds,
         )
         self._hint = asyncio.Event()
         self._looking = asyncio.Lock()
@@ -67,7 +83,7 @@ class Watcher:
         """Takes nothing more, and returns when what was begun has ended; the rest is found again after the next start."""
         self._is_draining = True
         async with self._looking:
-            pass
+            await self._lease.release()
 
     async def _take_hints(self) -> None:
         while True:
@@ -90,7 +106,7 @@ class Watcher:
         """One look at the folders; returns whether something moved on, so that another look is worth it soon."""
         async with self._looking:
             # Until all devices are known, none may be called unknown.
-            if self._is_draining or not self._credentials.is_loaded:
+            if self._is_draining or not self._credentials.is_loaded or not await self._lease.is_held():
                 return False
             try:
                 moved = await self._in_hand.move_recorded()
