@@ -17,5 +17,6 @@ def event(name: str, data: bytes, *, id: str | None = None) -> bytes:  # noqa: A
 
 async def nothing() -> AsyncIterator[bytes]:
     """The events of a HEAD: its answer has the headers of a stream, and nothing is begun for it."""
-    for piece in ():
+    pieces: tuple[bytes, ...] = ()
+    for piece in pieces:
         yield piece
