@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import sys
+from functools import partial
 from typing import Any
 
 import structlog
@@ -12,8 +13,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 _ANSWER_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600, 14_400, 86_400)
 
 
-def configure_logs(*, style: str, level: str) -> None:
-    """Sends logs to standard error, one line per event; called once, at start."""
+def configure_logs(*, style: str, level: str, instance: str = "") -> None:
+    """Sends logs to standard error, one line per event; called once, at start.
+
+    Args:
+        instance: the process's name among others, in every line.
+    """
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if style == "json"
@@ -22,6 +27,7 @@ def configure_logs(*, style: str, level: str) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            partial(_add_instance, instance),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
@@ -31,6 +37,12 @@ def configure_logs(*, style: str, level: str) -> None:
         logger_factory=lambda *_names: _StandardErrorLogger(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def _add_instance(instance: str, _logger: Any, _method: str, fields: Any) -> Any:
+    if instance:
+        fields["instance"] = instance
+    return fields
 
 
 class _StandardErrorLogger(structlog.PrintLogger):

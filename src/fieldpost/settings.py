@@ -113,6 +113,16 @@ class DispatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     lease_seconds: Seconds = 10.0
 
 
+class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long the ledger keeps what has ended."""
+
+    #: At least a week, for as long is an idempotency key known.
+    delivered_days: Annotated[float, msgspec.Meta(ge=7, le=36_500)] = 30.0
+    undelivered_days: Annotated[float, msgspec.Meta(ge=1, le=36_500)] = 30.0
+    #: How often it is looked for what is old enough.
+    interval_seconds: Seconds = 60.0
+
+
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The AI worker."""
 
@@ -214,6 +224,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     queues: QueueSettings = QueueSettings()
     recording: RecordingSettings = RecordingSettings()
     dispatch: DispatchSettings = DispatchSettings()
+    retention: RetentionSettings = RetentionSettings()
     worker: WorkerSettings = WorkerSettings()
     model: ModelSettings = ModelSettings()
     library: LibrarySettings = LibrarySettings()

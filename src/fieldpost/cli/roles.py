@@ -39,6 +39,7 @@ def _command(role: str) -> Callable[..., None]:
 
 def _run(role: str, *, port: int, host: str | None, data: str | None) -> None:
     from fieldpost import settings
+    from fieldpost.house import instance_name
     from fieldpost.observability import configure_logs
 
     overrides: dict[str, dict[str, object]] = {"server": {"port": port}, "data": {}}
@@ -47,7 +48,7 @@ def _run(role: str, *, port: int, host: str | None, data: str | None) -> None:
     if data is not None:
         overrides["data"]["directory"] = data
     loaded = settings.load(overrides=overrides)
-    configure_logs(style=loaded.log.format, level=loaded.log.level)
+    configure_logs(style=loaded.log.format, level=loaded.log.level, instance=instance_name([role]))
 
     import uvloop
 

@@ -19,6 +19,7 @@ from fieldpost.services.missing import MissingModels
 from fieldpost.services.reaping import Reaper
 from fieldpost.services.recording import Recording
 from fieldpost.services.results import Announcing, Results
+from fieldpost.services.retaining import Retaining
 from fieldpost.services.waiting import keep_going, within
 from fieldpost.settings import Settings
 
@@ -97,12 +98,14 @@ class _Shard:
         self.missing = MissingModels(
             dispatch=backends.ledgers[shard].dispatch, clock=clock, shard=shard, models=dispatcher.models
         )
+        retaining = Retaining(settings=settings, backends=backends, clock=clock, shard=shard, lease=lease)
         self._loops = {
             "recording": recording.run,
             "results": results.run,
             "dispatching": dispatcher.run,
             "reaping": reaper.run,
             "filing": filing.run,
+            "retaining": retaining.run,
             "missing": self.missing.run,
         }
 
