@@ -83,9 +83,23 @@ async def test_a_cancellation_that_races_its_request_is_never_lost(shards: list[
         assert RequestState.CANCELLED == status.status
 
 
+async def test_new_batches_that_share_requests_never_wait_in_a_circle(shards: list[Shard]) -> None:
+    source = random.Random(7)
+
+    with capture_logs() as logs:
+        for _ in range(10):
+            requests = [a_request() for _ in range(100)]
+            await asyncio.gather(*(_record(shard, *source.sample(requests, len(requests))) for shard in shards))
+
+    assert [] == [entry for entry in logs if entry["event"] == "transaction_repeated"]
+
+
 async def test_batches_that_share_requests_never_wait_in_a_circle(shards: list[Shard]) -> None:
     source = random.Random(7)
     requests = [a_request() for _ in range(60)]
+    # One by one, so that they lie in the table in another order than that of their ids.
+    for request in requests:
+        await _record(shards[0], request)
 
     async def shuffle(shard: Shard) -> None:
         for _ in range(8):

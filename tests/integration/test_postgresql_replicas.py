@@ -2,14 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
 
 from fieldpost.backends.postgresql.confirming import Synchronous
-from fieldpost.backends.postgresql.opening import Shard, open_shard, upgrade
+from fieldpost.backends.postgresql.opening import Shard, open_shard
 from fieldpost.clock import SystemClock
 from fieldpost.errors import BackendTimeoutError, BackendUnavailableError, UnavailableError
 from fieldpost.messages.requests import Request, RequestState
@@ -19,14 +19,21 @@ from tests.support.messages import a_request, a_response, at
 from tests.support.waiting import eventually
 
 
-@pytest.fixture
-async def pair(engine_place: engines.Engines) -> AsyncIterator[engines.ReplicatedPostgreSQL]:
+@pytest.fixture(scope="module")
+def servers(engine_place: engines.Engines) -> Iterator[engines.ReplicatedPostgreSQL]:
     """A primary and one replica that confirms."""
-    pair = engines.ReplicatedPostgreSQL(engine_place)
-    await upgrade(pair.urls[0])
-    yield pair
+    servers = engines.ReplicatedPostgreSQL(engine_place)
+    yield servers
     for number in (0, 1):
-        pair.kill(number)
+        servers.kill(number)
+
+
+@pytest.fixture
+def pair(servers: engines.ReplicatedPostgreSQL) -> Iterator[engines.ReplicatedPostgreSQL]:
+    """With a database of the test's own."""
+    servers.new_database()
+    yield servers
+    servers.recover()
 
 
 def _open(
@@ -285,7 +292,9 @@ async def test_told_to_wait_nothing_is_written_without_a_replica(pair: engines.R
         assert count == _count(pair, 0)
 
 
-async def test_a_failover_loses_nothing_that_was_reported_recorded(pair: engines.ReplicatedPostgreSQL) -> None:
+async def test_a_failover_loses_nothing_that_was_reported_recorded(engine_place: engines.Engines) -> None:
+    pair = engines.ReplicatedPostgreSQL(engine_place)
+    pair.new_database()
     recorded: list[Request] = []
 
     async def write(shard: Shard) -> None:
@@ -306,10 +315,11 @@ async def test_a_failover_loses_nothing_that_was_reported_recorded(pair: engines
         assert set(ids) == set(await shard.ledger.records.standings(ids))
         assert [RecordOutcome.NEW] == await _record(shard, a_request())
     assert all(isinstance(outcome, UnavailableError) for outcome in outcomes)
+    pair.kill(1)
 
 
 @contextlib.contextmanager
-def freeze(pair: engines.ReplicatedPostgreSQL) -> Any:
+def freeze(pair: engines.ReplicatedPostgreSQL) -> Iterator[None]:
     """The replica receives nothing: its receiver is frozen, and so is whoever would start another."""
     pair.freeze(1)
     try:

@@ -9,6 +9,7 @@ import itertools
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import threading
 import uuid
@@ -100,6 +101,8 @@ class RabbitMQ:
         self._place = place
         ports = place.ports(3 * nodes + 1)
         self._name_port = ports[0]
+        # Several live in one place.
+        self._directory = make_directory(place.directory / f"rabbitmq-{ports[0]}", place.user)
         self.nodes = [
             rabbitmq.Node(
                 number=number + 1,
@@ -140,6 +143,22 @@ class RabbitMQ:
         response.raise_for_status()
         return response.json() if response.content else None
 
+    def control(self, *arguments: str) -> None:
+        """Does what only the operator's tool can."""
+        subprocess.run(
+            ["/usr/lib/rabbitmq/bin/rabbitmqctl", "-n", "fieldpost1@localhost", *arguments],
+            env={
+                "PATH": os.defpath,
+                "LANG": "C.UTF-8",
+                "HOME": str(self._directory / "rabbitmq"),
+                "ERL_EPMD_PORT": str(self._name_port),
+                "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+            },
+            check=True,
+            capture_output=True,
+            timeout=READY_SECONDS,
+        )
+
     def kill(self, number: int) -> None:
         self._place.run(self.children[number].kill())
 
@@ -152,7 +171,7 @@ class RabbitMQ:
 
     async def _start(self) -> None:
         place = self._place
-        await place.start(rabbitmq.name_server(place.directory, self._name_port, place.user))
+        await place.start(rabbitmq.name_server(self._directory, self._name_port, place.user))
         for node in self.nodes:
             self.children[node.number] = await place.start(self._program(node))
         for node in self.nodes:
@@ -173,7 +192,7 @@ class RabbitMQ:
 
     def _program(self, node: rabbitmq.Node) -> Program:
         place = self._place
-        return rabbitmq.server(place.directory, node, nodes=self.nodes, name_port=self._name_port, user=place.user)
+        return rabbitmq.server(self._directory, node, nodes=self.nodes, name_port=self._name_port, user=place.user)
 
 
 class Redis:
@@ -353,26 +372,53 @@ class ReplicatedPostgreSQL:
         self._place = place
         self.servers = [_server(port) for port in place.ports(1 + replicas)]
         self.children: list[Child] = []
+        self._database = "postgres"
+        self._numbers = itertools.count(1)
         place.run(self._start())
 
     @property
     def urls(self) -> Sequence[str]:
         """The primary's first."""
-        return [server.url for server in self.servers]
+        return [server.url.rpartition("/")[0] + f"/{self._database}" for server in self.servers]
 
     def execute(self, number: int, statement: str) -> list[Any]:
         """Runs one statement on one of them."""
-        return self._place.run(_execute(self.servers[number].url, statement))
+        return self._place.run(_execute(self.urls[number], statement))
+
+    def new_database(self) -> None:
+        """From here on everything is about a new database."""
+        name = f"test_{next(self._numbers)}"
+        self.execute(0, f"CREATE DATABASE {name}")
+        self._database = name
+        self._place.run(upgrade(self.urls[0]))
+        self._place.run(self._until_replayed())
+
+    def recover(self) -> None:
+        """Undoes what a test did to the servers, short of a promotion."""
+        for number, child in enumerate(self.children):
+            self.thaw(number)
+            if not child.is_running:
+                self.restart(number)
+        self.execute(0, "ALTER SYSTEM RESET ALL")
+        self.execute(0, "SELECT pg_reload_conf()")
+        self.execute(1, "SELECT pg_wal_replay_resume()")
+        self._place.run(self._until_streaming())
 
     def kill(self, number: int) -> None:
-        self._place.run(self.children[number].kill())
+        """Kills all of its processes, also frozen ones, which would not see that the first of them died."""
+        child = self.children[number]
+        pids = children_of(child)
+        self._place.run(child.kill())
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def freeze(self, number: int) -> None:
         """Stops all of its processes, as a machine that hangs."""
         send_to_all(self.children[number], signal.SIGSTOP)
 
     def thaw(self, number: int) -> None:
-        """Lets it go on; nothing when it has ended meanwhile."""
+        """Lets it go on; nothing when it has ended."""
         send_to_all(self.children[number], signal.SIGCONT)
 
     def restart(self, number: int) -> None:
@@ -393,7 +439,20 @@ class ReplicatedPostgreSQL:
                 place.directory, server, primary=primary, user=place.user, is_durable=False
             )
             await self._add(server, program)
-        await until_ready("replication", self._is_streaming, clock=place.clock, seconds=READY_SECONDS)
+        await self._until_streaming()
+
+    async def _until_replayed(self) -> None:
+        """All replicas show what the primary shows now."""
+        [[written]] = await _execute(self.urls[0], "SELECT pg_current_wal_lsn()::text")
+
+        async def is_replayed() -> bool:
+            statement = f"SELECT pg_last_wal_replay_lsn() >= '{written}'"
+            return all([(await _execute(server.url, statement))[0][0] for server in self.servers[1:]])
+
+        await until_ready("replay", is_replayed, clock=self._place.clock, seconds=READY_SECONDS)
+
+    async def _until_streaming(self) -> None:
+        await until_ready("replication", self._is_streaming, clock=self._place.clock, seconds=READY_SECONDS)
 
     async def _add(self, server: postgresql.Server, program: Program) -> None:
         child = await self._place.start(program)
@@ -422,10 +481,16 @@ def send_to_all(child: Child, number: int) -> None:
     """Sends a signal to a process and to its children; nothing when it has ended."""
     if child.pid is None:
         return
-    pids = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
-    for pid in (child.pid, *map(int, pids)):
+    for pid in (child.pid, *children_of(child)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
+
+
+def children_of(child: Child) -> list[int]:
+    """Process ids; none when it has ended."""
+    if child.pid is None:
+        return []
+    return [int(pid) for pid in Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()]
 
 
 async def _execute(url: str, statement: str) -> list[Any]:
