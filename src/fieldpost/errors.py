@@ -54,12 +54,21 @@ class FieldpostError(Exception):
     def __init__(self, detail: str = "", **data: object) -> None:
         self.detail = detail
         self.data = data
-        super().__init__(detail or self.title)
+        super().__init__(in_full(self.title, detail))
 
     @property
     def title(self) -> str:
         """The first line of the class's docstring, the same for every occurrence."""
         return (type(self).__doc__ or "").strip().splitlines()[0]
+
+
+def in_full(title: str, detail: str) -> str:
+    """What went wrong in one sentence: a detail adds to its title, and does not say it again.
+
+    >>> in_full("There is no model of this name.", "'x'")
+    "There is no model of this name: 'x'"
+    """
+    return f"{title.removesuffix('.')}: {detail}" if detail else title
 
 
 class ConfigError(FieldpostError):
@@ -123,7 +132,7 @@ class IdempotencyConflictError(ConflictError):
 
 
 class StateConflictError(RejectedError):
-    """The request has already ended, so this no longer applies."""
+    """This does not go with the state that the request is in."""
 
 
 class UnavailableError(FieldpostError):

@@ -229,7 +229,7 @@ def test_a_device_that_the_server_refuses_from_now_on_is_an_error(server: Server
         status = demo.status()
 
     assert 1 == status
-    assert re.fullmatch(r"fieldpost: This device is disabled\. device \d+ is disabled\n", demo.err)
+    assert re.fullmatch(r"fieldpost: This device is disabled: device \d+\n", demo.err)
     assert [] == _demo_devices(server)
 
 

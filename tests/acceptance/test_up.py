@@ -241,7 +241,7 @@ def test_a_data_directory_in_use_is_refused(server: Server) -> None:
     status, output, errors = _fieldpost("up", "--data", str(server.data), "--port", "0")
 
     assert (1, "") == (status, output)
-    assert "in use by another Fieldpost process" in errors
+    assert "Another Fieldpost process is using this data directory" in errors
     assert str(server.data) in errors
     assert f"pid {server.pid}" in errors
     assert 1 == len(errors.splitlines())
@@ -257,7 +257,7 @@ def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
         status, output, errors = _fieldpost("up", "--data", str(tmp_path / "data"), "--port", str(port))
 
     assert (1, "") == (status, output)
-    assert f"fieldpost: Another process already listens on this port. 127.0.0.1:{port}" in errors
+    assert f"fieldpost: Another process already listens on this port: 127.0.0.1:{port}" in errors
     assert 1 == len(errors.splitlines())
     assert not (tmp_path / "data").exists()
 

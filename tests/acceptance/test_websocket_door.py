@@ -237,6 +237,8 @@ async def test_a_device_that_is_disabled_or_rotated_loses_its_connection(server:
     assert closed.value.rcvd is not None
     assert rotated.value.rcvd is not None
     assert (1008, 403, 1008) == (closed.value.rcvd.code, refused.value.response.status_code, rotated.value.rcvd.code)
+    assert closed.value.rcvd.reason == f"This device is disabled: device {device_id}"
+    assert rotated.value.rcvd.reason == "A valid key is needed: this key is no longer valid"
 
 
 async def test_a_full_hub_refuses_with_503_and_when_to_come_back(tmp_path_factory: pytest.TempPathFactory) -> None:

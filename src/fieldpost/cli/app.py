@@ -50,7 +50,6 @@ def _fail(error: FieldpostError) -> NoReturn:
     if isinstance(error, OutputError):
         # What did not get out would be tried again at exit, and fail again, in words of Python's.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    text = f"{error.title} {error.detail}".strip()
     with contextlib.suppress(OSError):
-        print(f"fieldpost: {text}", file=sys.stderr)  # noqa: T201
+        print(f"fieldpost: {error}", file=sys.stderr)  # noqa: T201
     sys.exit(1)

@@ -45,9 +45,9 @@ class _Complaints:
         self._last = ""
 
     def tell(self, error: FieldpostError) -> None:
-        text = f"{error.title} {error.detail}".strip()
+        text = str(error).rstrip(".")
         if text != self._last:
-            typer.echo(f"fieldpost: {text} Trying again.", err=True)
+            typer.echo(f"fieldpost: {text}. Trying again.", err=True)
         self._last = text
 
 

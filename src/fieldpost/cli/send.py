@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fieldpost.cli.server import AsJson, Key, Url
-from fieldpost.errors import FieldpostError, InvalidRequestError, OutputError, RequestTooLargeError, UnreachableError
+from fieldpost.errors import (
+    FieldpostError,
+    InvalidRequestError,
+    OutputError,
+    RequestTooLargeError,
+    UnreachableError,
+    in_full,
+)
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -112,4 +119,4 @@ def reason(response: "Response") -> str:
     """Why there is no answer."""
     if response.error is None:
         return response.status.value
-    return f"{response.error.title} {response.error.detail}".strip()
+    return in_full(response.error.title, response.error.detail)

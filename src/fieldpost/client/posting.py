@@ -90,8 +90,7 @@ async def post_safely(
 def _unknown(posting: Posting, last: FieldpostError) -> OutcomeUnknownError:
     key = posting.body.idempotency_key
     return OutcomeUnknownError(
-        f"Request {posting.request_id} may have been accepted; send it again with the idempotency key {key}. "
-        f"The last try: {last}",
+        f"request {posting.request_id}, idempotency key {key}; the last try: {last}",
         request_id=posting.request_id,
         idempotency_key=key,
     )

@@ -53,7 +53,7 @@ class Answers:
             return status
         remembered = await self._intake.recall(request_id, device_id)
         if remembered is None:
-            raise NotFoundError(f"there is no request {request_id}")
+            raise NotFoundError(f"request {request_id}")
         return RequestStatus(
             id=request_id,
             status=RequestState.QUEUED,
@@ -80,9 +80,9 @@ class Answers:
             request_id, device_id, expected=remembered is not None, now=self._clock.now()
         )
         if status is None and remembered is None:
-            raise NotFoundError(f"there is no request {request_id}")
+            raise NotFoundError(f"request {request_id}")
         if status is not None and status.status is not RequestState.CANCELLED:
-            raise StateConflictError(f"the request has already {status.status.value}", status=status.status.value)
+            raise StateConflictError(f"it has already {status.status.value}", status=status.status.value)
         if status is not None:
             await self._announce_cancelled(device_id, request_id)
         return status

@@ -9,7 +9,7 @@ import hmac
 import re
 
 from fieldpost.clock import Clock
-from fieldpost.errors import DeviceDisabledError, UnauthenticatedError
+from fieldpost.errors import DeviceDisabledError, ForbiddenError, UnauthenticatedError
 from fieldpost.messages.devices import Credential
 from fieldpost.messages.events import FLEET_CHANNEL, CredentialsChanged
 from fieldpost.observability import get_logger
@@ -53,6 +53,13 @@ class Credentials:
         current = self._devices.get(device.device_id)
         return current is not None and not current.disabled and current.key_hash == device.key_hash
 
+    def refusal(self, device: Credential) -> ForbiddenError | UnauthenticatedError:
+        """Why what was checked at a door does not hold any more."""
+        current = self._devices.get(device.device_id)
+        if current is not None and current.disabled:
+            return DeviceDisabledError(f"device {device.device_id}")
+        return UnauthenticatedError("this key is no longer valid")
+
     async def until_revoked(self, device: Credential) -> None:
         """Returns within a second after the key stopped holding; for calls that last. Cancel: safe."""
         while self.is_current(device):
@@ -73,7 +80,7 @@ class Credentials:
         if not hmac.compare_digest(hash_secret(match[2], self._backends.pepper), expected) or credential is None:
             raise UnauthenticatedError("this key is not valid")
         if credential.disabled:
-            raise DeviceDisabledError(f"device {credential.device_id} is disabled")
+            raise DeviceDisabledError(f"device {credential.device_id}")
         return credential
 
     def authenticate_operator(self, authorization: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+from fieldpost.errors import in_full
 from fieldpost.messages.problems import problem
 from fieldpost.messages.requests import RequestState
 from fieldpost.messages.responses import AttemptResult, Problem, Response
@@ -62,5 +63,5 @@ def _finish(result: AttemptResult, now: datetime) -> Finish:
         error=result.error,
         file_name=result.file_name,
     )
-    reason = None if result.error is None else f"{result.error.title} {result.error.detail}".strip()
+    reason = None if result.error is None else in_full(result.error.title, result.error.detail)
     return Finish(request_id=result.request_id, attempt=result.attempt, response=response, dead_letter=reason)

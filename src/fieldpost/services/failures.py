@@ -6,7 +6,7 @@ A model that is set up wrongly fails every attempt; one line for each would fill
 import msgspec
 
 from fieldpost.clock import Clock
-from fieldpost.errors import ModelError
+from fieldpost.errors import ModelError, in_full
 from fieldpost.messages.responses import Problem
 from fieldpost.observability import get_logger
 from fieldpost.ports.ledger import Claim
@@ -43,7 +43,7 @@ class Failures:
         Args:
             cause: a model's error, whose data is for operators only; any other's traceback is logged.
         """
-        reason = f"{problem.title} {problem.detail}".strip()[:MAX_REASON]
+        reason = in_full(problem.title, problem.detail)[:MAX_REASON]
         sort = _Sort(problem.type, reason)
         if sort not in self._again and len(self._again) >= MAX_SORTS:
             sort = _Sort(problem.type)

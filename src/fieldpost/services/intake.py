@@ -107,7 +107,7 @@ class Intake:
             await self._backends.broker.publish(requests_queue(shard), [_encode(request)])
         except BackendTimeoutError as error:
             raise BackendTimeoutError(
-                f"request {request.id} may have been accepted; sending it again is safe with the same idempotency key",
+                f"request {request.id}",
                 retry_after_seconds=error.retry_after_seconds,
                 request_id=str(request.id),
             ) from error
@@ -143,7 +143,7 @@ class Intake:
             raise InvalidRequestError("input needs exactly one of prompt and messages", errors=("input",))
         model = body.model or self.default_model
         if model not in self._backends.model_names:
-            raise UnknownModelError(f"there is no model {model!r}", errors=("model",))
+            raise UnknownModelError(repr(model), errors=("model",))
         now = self._clock.now()
         deadline_at = None if body.deadline_seconds is None else now + timedelta(seconds=body.deadline_seconds)
         return Request(

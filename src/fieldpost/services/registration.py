@@ -90,7 +90,7 @@ class Registration:
             NotFoundError: there is none of this id.
         """
         if not await self._devices.remove(device_id, now=self._clock.now()):
-            raise NotFoundError(f"there is no device {device_id}")
+            raise NotFoundError(f"device {device_id}")
         await self._announce(device_id)
 
     async def _announce(self, device_id: int) -> None:
@@ -107,5 +107,5 @@ class Registration:
 
 def _found(device: Device | None, device_id: int) -> Device:
     if device is None:
-        raise NotFoundError(f"there is no device {device_id}")
+        raise NotFoundError(f"device {device_id}")
     return device

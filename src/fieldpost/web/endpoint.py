@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from fieldpost.errors import FieldpostError, InvalidRequestError, MalformedRequestError, UnauthenticatedError
+from fieldpost.errors import FieldpostError, InvalidRequestError, MalformedRequestError
 from fieldpost.messages.devices import Credential
 from fieldpost.observability import get_logger
 from fieldpost.services.credentials import Credentials
@@ -99,8 +99,8 @@ class Endpoint:
             is_refused = revoked.done() and not answering.done() and not call.is_begun
             for task in (gone, revoked, answering):
                 task.cancel()
-        if is_refused:
-            await send_reply(send, self._failed(UnauthenticatedError("this key is no longer valid"), call.scope))
+        if is_refused and self._credentials is not None:
+            await send_reply(send, self._failed(self._credentials.refusal(call.device), call.scope))
 
     async def _until_revoked(self, call: Call) -> None:
         if self._credentials is None or self._operation.caller is not Caller.DEVICE:

@@ -60,7 +60,7 @@ class Call:
         try:
             return UUID(text)
         except ValueError:
-            raise NotFoundError(f"there is no request {text[:64]!r}") from None
+            raise NotFoundError(f"request {text[:64]!r}") from None
 
     def idempotency_key(self) -> str | None:
         """The `Idempotency-Key` header.

@@ -101,7 +101,7 @@ def openai_error(document: Problem) -> dict[str, object]:
     slug = document.type.rpartition(":")[2]
     code = {"unknown-model": "model_not_found", "unauthenticated": "invalid_api_key"}.get(slug, slug.replace("-", "_"))
     param = document.errors[0] if document.errors else None
-    message = f"{document.title} {document.detail}".strip()
+    message = errors.in_full(document.title, document.detail)
     return {"error": {"message": message, "type": kind, "code": code, "param": param}}
 
 

@@ -52,7 +52,7 @@ async def test_a_failed_attempt_is_told_with_what_it_takes_to_find_it(failures: 
             "model": "llama3",
             "request_id": str(CLAIM.request.id),
             "attempt": 2,
-            "reason": "The model is away, overloaded or broke off. connection refused",
+            "reason": "The model is away, overloaded or broke off: connection refused",
             "server_says": "no route",
         }
     ] == lines

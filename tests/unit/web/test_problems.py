@@ -42,11 +42,17 @@ def test_a_wrong_key_is_told_which_scheme_is_meant() -> None:
 
 
 def test_an_unknown_model_is_not_found_for_openai_and_invalid_for_others() -> None:
-    error = errors.UnknownModelError("there is no model 'x'", errors=("model",))
+    error = errors.UnknownModelError("'x'", errors=("model",))
 
     ours, theirs = error_reply(error), openai_error_reply(error)
 
     assert ours.status == 422
     assert msgspec.json.decode(ours.body, type=Problem).errors == ("model",)
     assert theirs.status == 404
-    assert msgspec.json.decode(theirs.body)["error"]["code"] == "model_not_found"
+    told = msgspec.json.decode(theirs.body)["error"]
+    assert (told["code"], told["message"]) == ("model_not_found", "There is no model of this name: 'x'")
+
+
+def test_an_error_says_what_went_wrong_once_and_in_full() -> None:
+    assert str(errors.NotFoundError("device 17")) == "There is nothing of this name here: device 17"
+    assert str(errors.DeviceDisabledError()) == "This device is disabled."

@@ -63,9 +63,7 @@ def lock_directory(directory: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
-            raise DataDirectoryInUseError(
-                f"{directory} is in use by another Fieldpost process{f' (pid {holder})' if holder else ''}"
-            ) from error
+            raise DataDirectoryInUseError(f"{directory}{f' (pid {holder})' if holder else ''}") from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield

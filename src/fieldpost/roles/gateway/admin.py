@@ -275,7 +275,7 @@ def _limit(call: Call) -> int:
 def _device_id(call: Call) -> int:
     text = call.path("id")
     if not text.isascii() or not text.isdigit() or len(text) > 19 or not 1 <= int(text) <= _MAX_ID:
-        raise NotFoundError(f"there is no device {text[:64]!r}")
+        raise NotFoundError(f"device {text[:64]!r}")
     return int(text)
 
 

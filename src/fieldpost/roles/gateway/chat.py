@@ -108,7 +108,7 @@ class ChatOperations:
     async def _show_model(self, call: Call) -> Reply:
         name = call.path("id")
         if name not in self._models:
-            raise UnknownModelError(f"there is no model {name[:100]!r}", errors=("model",))
+            raise UnknownModelError(repr(name[:100]), errors=("model",))
         return Reply(body=encode(ModelCard(id=name)))
 
     async def _complete(self, call: Call) -> Reply:

@@ -224,7 +224,7 @@ class RequestOperations:
         if not acknowledged:
             status = await self._answers.status(device_id, request_id)
             if not status.status.is_final:
-                raise StateConflictError("there is no answer yet")
+                raise StateConflictError("it has no answer yet")
         return Reply(body=encode(AcknowledgedBody(acknowledged=tuple(acknowledged))))
 
     async def _events(self, call: Call) -> Reply:

@@ -147,7 +147,7 @@ class Hub:
     def _end_revoked(self) -> None:
         for session in self._sessions:
             if not self._credentials.is_current(session.device):
-                session.end(CLOSE_REVOKED, "the key is no longer valid")
+                session.end(CLOSE_REVOKED, str(self._credentials.refusal(session.device)))
 
     async def _sweep(self) -> None:
         """Finds answers that no event announced: one query per shard and some hundred devices, none per device."""
