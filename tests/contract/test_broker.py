@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fieldpost.backends.rabbitmq import queues as rabbitmq_queues
 from fieldpost.backends.rabbitmq.opening import open_broker
 from fieldpost.backends.sqlite import queue as sqlite_queue
 from fieldpost.backends.sqlite.opening import open_database
@@ -20,9 +21,11 @@ Reopen = Callable[[], AbstractAsyncContextManager[Broker]]
 
 
 @pytest.fixture(params=["sqlite", "rabbitmq"])
-def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Reopen:
+def reopen(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reopen:
     """Opens the same broker again, as after a restart."""
     if request.param == "rabbitmq":
+        # Nobody kills this one.
+        monkeypatch.setattr(rabbitmq_queues, "SETTLE_SECONDS", 0.0)
         rabbitmq: RabbitMQ = request.getfixturevalue("rabbitmq")
         return _reopen_rabbitmq(rabbitmq.empty_url())
 

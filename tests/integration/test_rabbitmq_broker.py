@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fieldpost.backends.rabbitmq import publishing, session
+from fieldpost.backends.rabbitmq import publishing, queues, session
 from fieldpost.backends.rabbitmq.opening import open_broker
 from fieldpost.clock import SystemClock
 from fieldpost.errors import BackendTimeoutError, BackendUnavailableError, QueueFullError
@@ -18,15 +18,17 @@ from tests.support.waiting import eventually
 
 
 @pytest.fixture
-def url(rabbitmq: RabbitMQ) -> str:
+def url(rabbitmq: RabbitMQ, monkeypatch: pytest.MonkeyPatch) -> str:
+    # Nobody kills this one.
+    monkeypatch.setattr(queues, "SETTLE_SECONDS", 0.0)
     return rabbitmq.empty_url()
 
 
 @asynccontextmanager
-async def _opened(url: str, *queues: str) -> AsyncIterator[Broker]:
+async def _opened(url: str, *names: str) -> AsyncIterator[Broker]:
     async with open_broker(url, clock=SystemClock(), instance="test") as broker:
-        for queue in queues or ("q",):
-            await broker.declare(queue, max_messages=10_000)
+        for name in names or ("q",):
+            await broker.declare(name, max_messages=10_000)
         yield broker
 
 

@@ -7,12 +7,12 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Sequence
 
-from fieldpost.background import running
 from fieldpost.backends.rabbitmq.consuming import RabbitConsumer
 from fieldpost.backends.rabbitmq.link import Link
 from fieldpost.backends.rabbitmq.publishing import Publisher
 from fieldpost.backends.rabbitmq.queues import Queues
 from fieldpost.backends.rabbitmq.session import Session
+from fieldpost.background import running
 from fieldpost.clock import Clock
 from fieldpost.ports.broker import Consumer
 
@@ -22,7 +22,7 @@ class RabbitBroker:
 
     def __init__(self, *, publishing: Link, consuming: Link, clock: Clock, source: random.Random) -> None:
         self._consuming = consuming
-        self._queues = Queues(publishing)
+        self._queues = Queues(publishing, clock)
         self._publisher = Publisher(publishing, self._queues, clock)
         self._clock = clock
         self._source = source

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fieldpost.backends.rabbitmq.address import parse_address
-from fieldpost.background import running
 from fieldpost.backends.rabbitmq.broker import RabbitBroker
 from fieldpost.backends.rabbitmq.link import Link
+from fieldpost.background import running
 from fieldpost.clock import Clock
 from fieldpost.ports.broker import Broker
 

@@ -123,6 +123,7 @@ class Publisher:
                     wire = await self._link.within(WAIT_SECONDS)
                     if wire.blocked:
                         raise _blocked(wire.blocked)
+                    await self._queues.settled()
                     lane.confirms = await open_confirms(wire, lane.queue)
                 return lane.confirms
         except LostError as error:
