@@ -1,7 +1,5 @@
 """How many calls with a key are in hand at once, those that wait included: of all, and of one device."""
 
-from collections import Counter
-
 from fieldpost.errors import OverloadedError, TooManyCallsError
 from fieldpost.messages.devices import Credential
 
@@ -16,7 +14,8 @@ class CallsInHand:
         self._limit = limit
         self._limit_per_device = limit_per_device
         self._count = 0
-        self._of_device: Counter[int] = Counter()
+        #: Only of devices that have some.
+        self._of_device: dict[int, int] = {}
 
     def enter(self, device: Credential | None) -> None:
         """Takes a place, to be given back with `leave`.
@@ -31,15 +30,16 @@ class CallsInHand:
         if self._count >= self._limit:
             raise OverloadedError(f"{self._limit} calls are in hand")
         if device is not None:
-            if self._of_device[device.device_id] >= self._limit_per_device:
-                raise TooManyCallsError(f"{self._limit_per_device} calls of this device are in hand")
-            self._of_device[device.device_id] += 1
+            its_count = self._of_device.get(device.device_id, 0)
+            if its_count >= self._limit_per_device:
+                raise TooManyCallsError(f"{self._limit_per_device} is its share")
+            self._of_device[device.device_id] = its_count + 1
         self._count += 1
 
     def leave(self, device: Credential | None) -> None:
         """Gives the place back."""
         self._count -= 1
         if device is not None:
-            self._of_device[device.device_id] -= 1
-            if not self._of_device[device.device_id]:
-                del self._of_device[device.device_id]
+            left = self._of_device.pop(device.device_id) - 1
+            if left:
+                self._of_device[device.device_id] = left
