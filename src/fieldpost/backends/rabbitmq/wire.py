@@ -1,6 +1,6 @@
 """One plain connection to one RabbitMQ node: no reconnecting, no waiting, and it ends once for whatever reason.
 
-Written on asyncio's transports instead of aio-pika's connections: see docs/decisions/0005-own-amqp-connection.md.
+Written on asyncio's transports instead of aio-pika's connections: see docs/decisions/0006-own-amqp-connection.md.
 """
 
 import asyncio
