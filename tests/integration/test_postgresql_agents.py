@@ -1,16 +1,20 @@
 """Only the server whose agent says so is written to; the agent here speaks as Patroni's does."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
+import httpx
 import pytest
 
+from fieldpost.backends.postgresql.agents import FRESH_SECONDS, Agents
 from fieldpost.backends.postgresql.opening import Shard, open_shard
 from fieldpost.clock import SystemClock
 from fieldpost.errors import BackendUnavailableError
 from tests.support import engines
+from tests.support.clock import FakeClock
 from tests.support.messages import a_request, at
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 
 class Agent:
@@ -19,6 +23,9 @@ class Agent:
     def __init__(self) -> None:
         self.is_leader = True
         self.timeline = 1
+        self.answers = 0
+        self.speaks = asyncio.Event()
+        self.speaks.set()
         self._server: asyncio.Server | None = None
 
     async def start(self, port: int = 0) -> str:
@@ -32,10 +39,12 @@ class Agent:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
+        await self.speaks.wait()
         status = "200 OK" if self.is_leader else "503 Service Unavailable"
         body = f'{{"state": "running", "role": "primary", "timeline": {self.timeline}}}'
         writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode())
         await writer.drain()
+        self.answers += 1
         writer.close()
 
 
@@ -79,6 +88,43 @@ async def test_a_server_whose_agent_died_is_not_written_to_although_it_would_tak
 
 async def _refuses(shard: Shard) -> bool:
     return not await _can_write(shard)
+
+
+async def test_an_agent_that_is_silent_holds_up_nobody(agents: tuple[Agent, Agent], clock: FakeClock) -> None:
+    leader, silent = agents
+    silent.speaks.clear()
+    urls = [await agent.start() for agent in agents]
+    asked = Agents(urls, shard="shard1", clock=clock, timeout_seconds=DEADLINE_SECONDS)
+    async with httpx.AsyncClient() as client, asyncio.TaskGroup() as group:
+        asking = group.create_task(asked.run(client))
+        for number in range(1, 10):
+            await eventually(lambda: leader.answers == number)  # noqa: B023
+            await eventually(lambda: _leads(asked))
+            clock.advance(FRESH_SECONDS / 2)
+
+        asking.cancel()
+        silent.speaks.set()
+
+
+def _leads(agents: Agents) -> bool:
+    with contextlib.suppress(BackendUnavailableError):
+        return agents.timeline() == 1
+    return False
+
+
+async def test_what_an_agent_said_is_forgotten_when_it_says_no_more(
+    agents: tuple[Agent, Agent], clock: FakeClock
+) -> None:
+    urls = [await agent.start() for agent in agents]
+    asked = Agents(urls, shard="shard1", clock=clock)
+    async with httpx.AsyncClient() as client:
+        await asked.ask(client)
+        clock.advance(FRESH_SECONDS)
+        is_fresh = _leads(asked)
+        clock.advance(0.1)
+
+    assert is_fresh
+    assert not _leads(asked)
 
 
 async def test_a_former_primary_is_not_written_to_nor_read_from(shard: Shard, agents: tuple[Agent, Agent]) -> None:

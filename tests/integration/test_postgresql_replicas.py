@@ -271,7 +271,7 @@ async def test_what_waited_when_the_last_replica_went_goes_on_too(pair: engines.
             pair.kill(1)
 
             # On one disk only, which the caller is not told to be enough; the same again is answered.
-            with pytest.raises(BackendTimeoutError):
+            with pytest.raises(BackendTimeoutError, match="gave up waiting"):
                 await waiting
 
 

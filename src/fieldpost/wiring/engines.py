@@ -128,6 +128,7 @@ async def _open_shards(
                 pool_size=database.pool_size,
                 clock=clock,
                 synchronous=database.synchronous,
+                lag_seconds=database.lag_seconds,
             )
         )
         for shard in database.shards

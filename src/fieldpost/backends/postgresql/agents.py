@@ -14,10 +14,10 @@ from fieldpost.clock import Clock
 from fieldpost.errors import BackendUnavailableError
 from fieldpost.observability import get_logger
 
-#: What was heard counts for so long.
+#: What was heard counts for so long: longer than a slow answer takes to be heard again.
 FRESH_SECONDS = 1.0
-_ASK_SECONDS = 0.3
-_TIMEOUT_SECONDS = 0.5
+_ASK_SECONDS = 0.25
+_TIMEOUT_SECONDS = 0.7
 
 log = get_logger()
 
@@ -51,38 +51,58 @@ class NoAgents:
 class Agents:
     """The agents of one shard's servers."""
 
-    def __init__(self, urls: Sequence[str], *, shard: str, clock: Clock) -> None:
+    def __init__(
+        self, urls: Sequence[str], *, shard: str, clock: Clock, timeout_seconds: float = _TIMEOUT_SECONDS
+    ) -> None:
         self._urls = urls
         self._shard = shard
         self._clock = clock
-        self._timeline = 0
-        self._heard_at = float("-inf")
+        self._timeout_seconds = timeout_seconds
+        #: By agent: until when its server is the primary, and on which timeline.
+        self._leading: dict[str, tuple[float, int]] = {}
+        self._last_told = 0
 
     def timeline(self) -> int | None:
         """See `Judge`."""
-        if not self._timeline or self._clock.monotonic() - self._heard_at > FRESH_SECONDS:
+        timeline = self._timeline()
+        if not timeline:
             raise BackendUnavailableError(f"no agent of {self._shard} says that its server is the primary")
-        return self._timeline
+        return timeline
 
     async def run(self, client: httpx.AsyncClient) -> None:
-        """Asks all of them again and again, until cancelled."""
-        while True:
-            await self.ask(client)
-            await self._clock.sleep(_ASK_SECONDS)
+        """Asks all of them again and again, until cancelled; one that is silent holds up none of the others."""
+        async with asyncio.TaskGroup() as group:
+            for url in self._urls:
+                group.create_task(self._follow(client, url))
 
     async def ask(self, client: httpx.AsyncClient) -> None:
         """Asks all of them once."""
-        asked_at = self._clock.monotonic()
-        answers = await asyncio.gather(*(self._ask(client, url) for url in self._urls))
+        await asyncio.gather(*(self._hear(client, url) for url in self._urls))
+
+    async def _follow(self, client: httpx.AsyncClient, url: str) -> None:
+        while True:
+            await self._hear(client, url)
+            await self._clock.sleep(_ASK_SECONDS)
+
+    async def _hear(self, client: httpx.AsyncClient, url: str) -> None:
+        answer = await self._ask(client, url)
+        if answer is None:
+            self._leading.pop(url, None)
+        else:
+            self._leading[url] = (self._clock.monotonic() + FRESH_SECONDS, answer.timeline)
+        timeline = self._timeline()
+        if timeline != self._last_told:
+            log.warning("primary_changed", shard=self._shard, timeline=timeline, before=self._last_told)
+        self._last_told = timeline
+
+    def _timeline(self) -> int:
+        now = self._clock.monotonic()
         # Where two say so, the one that was promoted later is right.
-        timeline = max((answer.timeline for answer in answers if answer is not None), default=0)
-        if timeline != self._timeline:
-            log.warning("primary_changed", shard=self._shard, timeline=timeline, before=self._timeline)
-        self._timeline, self._heard_at = timeline, asked_at
+        return max((timeline for until, timeline in self._leading.values() if until >= now), default=0)
 
     async def _ask(self, client: httpx.AsyncClient, url: str) -> _Answer | None:
         try:
-            reply = await client.get(f"{url.rstrip('/')}/primary", timeout=_TIMEOUT_SECONDS)
+            reply = await client.get(f"{url.rstrip('/')}/primary", timeout=self._timeout_seconds)
             if reply.status_code != httpx.codes.OK:
                 return None
             return msgspec.json.decode(reply.content, type=_Answer)
