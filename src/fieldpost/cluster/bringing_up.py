@@ -40,7 +40,6 @@ async def bring_up(cluster: Cluster, *, with_roles: bool) -> None:
         async with asyncio.TaskGroup() as tasks:
             for instance in plan.instances:
                 tasks.create_task(start_instance(cluster, instance))
-    cluster.is_ready = True
 
 
 async def take_down(cluster: Cluster) -> None:

@@ -129,6 +129,7 @@ class Commands:
                 for name, instance in after.items():
                     if name not in before:
                         tasks.create_task(bringing_up.start_instance(cluster, instance))
+            await self._watches.balance()
         return f"{command.role} has {command.count}"
 
     async def _leave(self, names: list[str]) -> None:

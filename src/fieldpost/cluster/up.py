@@ -125,7 +125,7 @@ async def _live(
     async with asyncio.TaskGroup() as tasks:
         watching = tasks.create_task(watches.run())
         asked = tasks.create_task(_wait(stopping))
-        coming = tasks.create_task(bringing_up.bring_up(cluster, with_roles=with_roles))
+        coming = tasks.create_task(_come_up(cluster, watches, with_roles=with_roles))
         await asyncio.wait([asked, coming], return_when=asyncio.FIRST_COMPLETED)
         if not stopping.is_set() and coming.exception() is None:
             say(f"ready: {cluster.state.url}")
@@ -133,6 +133,13 @@ async def _live(
         say("stopping")
         for task in (watching, asked, coming):
             task.cancel()
+
+
+async def _come_up(cluster: Cluster, watches: Watches, *, with_roles: bool) -> None:
+    await bringing_up.bring_up(cluster, with_roles=with_roles)
+    # Ready is what clients can use, so NGINX has to know of it.
+    await watches.balance()
+    cluster.is_ready = True
 
 
 async def _wait(event: asyncio.Event) -> None:

@@ -9,6 +9,7 @@ from fieldpost.cluster import bringing_up, processes
 from fieldpost.cluster.cluster import Cluster
 from fieldpost.cluster.engines import nginx, patroni, pgbouncer
 from fieldpost.cluster.plan import Shard
+from fieldpost.cluster.readiness import until_ready
 from fieldpost.errors import FieldpostError
 from fieldpost.observability import get_logger
 
@@ -16,6 +17,8 @@ _LOOK_SECONDS = 1.0
 #: A new primary is looked for more often: until it is found nothing is recorded.
 _PRIMARY_SECONDS = 0.5
 _BURY_SECONDS = 0.5
+#: NGINX reads new upstreams at once; its old workers go on for what they have in hand.
+_READ_SECONDS = 5.0
 #: An agent frozen for this long is as good as dead: half of what others wait before they replace its server.
 _FROZEN_SECONDS = 10.0
 
@@ -27,7 +30,10 @@ class Watches:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._upstreams: nginx.Upstreams | None = None
+        self._balancing = asyncio.Lock()
+        #: Ports of gateways and hubs that NGINX is known to send to.
+        self._balanced: tuple[Sequence[int], Sequence[int]] | None = None
+        self._generation = 0
         self._frozen_since: dict[str, float] = {}
         self._unburied: int | None = None
 
@@ -58,18 +64,29 @@ class Watches:
         log.warning("primary_changed", shard=shard.name, before=known, now=primary.name)
 
     async def balance(self) -> None:
-        """Sends requests to instances that are ready, and to no others."""
-        cluster = self._cluster
-        part = cluster.parts.get(cluster.balancer.name)
-        if part is None or part.pid is None:
-            return
-        upstreams = nginx.Upstreams(gateways=await self._ready("gateway"), hubs=await self._ready("hub"))
-        if upstreams == self._upstreams:
-            return
-        nginx.write_upstreams(cluster.directory, upstreams, user=cluster.user)
-        part.child.send(signal.SIGHUP)
-        self._upstreams = upstreams
-        log.info("upstreams_changed", gateways=list(upstreams.gateways), hubs=list(upstreams.hubs))
+        """Sends requests to instances that are ready, and to no others; returns when NGINX does so.
+
+        Raises:
+            BackendUnavailableError: it does not read in time what was written.
+        """
+        async with self._balancing:
+            cluster = self._cluster
+            part = cluster.parts.get(cluster.balancer.name)
+            if part is None or part.pid is None:
+                return
+            ready = (await self._ready("gateway"), await self._ready("hub"))
+            if ready == self._balanced:
+                return
+            self._generation += 1
+            written = nginx.Upstreams(gateways=ready[0], hubs=ready[1], generation=self._generation)
+            nginx.write_upstreams(cluster.directory, written, user=cluster.user)
+            part.child.send(signal.SIGHUP)
+            await until_ready("nginx with new upstreams", self._is_read, clock=cluster.clock, seconds=_READ_SECONDS)
+            self._balanced = ready
+            log.info("upstreams_changed", gateways=list(ready[0]), hubs=list(ready[1]))
+
+    async def _is_read(self) -> bool:
+        return await self._cluster.balancer.generation() == self._generation
 
     async def fence(self) -> None:
         """Ends every PostgreSQL server whose agent does not look after it: dead ones' at once, frozen ones' soon."""

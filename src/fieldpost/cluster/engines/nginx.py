@@ -34,12 +34,19 @@ class Balancer(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it serves."""
         return (await asking.get(self.status_port, "/")).status == 200
 
+    async def generation(self) -> int:
+        """Which upstreams it has read; -1 when it does not say."""
+        reply = await asking.get(self.status_port, "/generation")
+        return int(reply.body) if reply.status == 200 and reply.body.isdigit() else -1
+
 
 class Upstreams(msgspec.Struct, frozen=True, kw_only=True):
     """Ports of the instances that are ready."""
 
     gateways: Sequence[int] = ()
     hubs: Sequence[int] = ()
+    #: Counts up with every change, so that it is known which NGINX has read.
+    generation: int = 0
 
 
 def server(directory: Path, balancer: Balancer, *, user: User | None) -> Program:
@@ -74,6 +81,7 @@ def write_upstreams(directory: Path, upstreams: Upstreams, *, user: User | None)
     """Writes who is ready; NGINX reads it on SIGHUP."""
     text = templates.fill(
         "nginx-upstreams.conf",
+        generation=upstreams.generation,
         gateways=_servers(upstreams.gateways),
         gateways_ready=int(bool(upstreams.gateways)),
         hubs=_servers(upstreams.hubs),
