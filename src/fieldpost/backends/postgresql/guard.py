@@ -17,11 +17,10 @@ T = TypeVar("T")
 _LOCK_MILLISECONDS = "5000"
 #: A session that says nothing for so long inside a transaction (its process is frozen) loses its locks.
 _IDLE_MILLISECONDS = "10000"
-_TIMELINE = """
-    CASE WHEN pg_is_in_recovery() THEN 0
-         ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int END AS timeline
-"""
-_WHO = text(f"SELECT {_TIMELINE}")
+#: The file of the log that a primary writes; nothing on a replica. Its name begins with the timeline.
+_LOG_FILE = "CASE WHEN NOT pg_is_in_recovery() THEN pg_walfile_name(pg_current_wal_lsn()) END AS log_file"
+_TIMELINE_DIGITS = 8
+_WHO = text(f"SELECT {_LOG_FILE}")
 #: The message makes this transaction one that waits for a replica even when it finds all written already, by one that
 #: waited in vain: an answer to "is it recorded?" promises as much as recording it.
 _BEGIN = text(
@@ -32,7 +31,7 @@ _BEGIN = text(
            current_setting('synchronous_standby_names') <> '' AS has_replicas,
            CASE WHEN NOT pg_is_in_recovery() AND :confirmation = 'on'
                 THEN pg_logical_emit_message(true, 'fieldpost', '') END,
-           {_TIMELINE}
+           {_LOG_FILE}
     """
 )
 
@@ -45,7 +44,7 @@ def guarded_read(function: Callable[[Connection], T], *, timeline: int | None) -
     """
 
     def run(connection: Connection) -> T:
-        _check(connection.execute(_WHO).one().timeline, timeline)
+        _check(connection.execute(_WHO).one().log_file, timeline)
         return function(connection)
 
     return run
@@ -63,7 +62,7 @@ def guarded_write(
 
     def run(connection: Connection) -> T:
         row = connection.execute(_BEGIN, {"confirmation": "on" if is_confirmed else "local"}).one()
-        _check(row.timeline, timeline)
+        _check(row.log_file, timeline)
         if must_have_replica and not row.has_replicas:
             raise BackendUnavailableError("there is no replica that could confirm")
         return function(connection)
@@ -71,8 +70,8 @@ def guarded_write(
     return run
 
 
-def _check(found: int, wanted: int | None) -> None:
-    if found == 0:
+def _check(log_file: str | None, timeline: int | None) -> None:
+    if log_file is None:
         raise BackendUnavailableError("this server is a replica, or is still starting")
-    if wanted is not None and found != wanted:
+    if timeline is not None and int(log_file[:_TIMELINE_DIGITS], 16) != timeline:
         raise BackendUnavailableError("this server is not the primary, or not any more")
