@@ -138,6 +138,7 @@ class Session:
                 received = consumer.received
             else:
                 await self._stand_aside()
+                hearing = _Hearing(consumer, self._clock)
             if hearing.is_doubtful() and not await self._has_ready():
                 hearing.forgive()
             if hearing.is_deaf:
