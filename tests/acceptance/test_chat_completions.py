@@ -15,8 +15,11 @@ from tests.support.waiting import eventually_now
 ASK: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": "How long may I drive?"}]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@pytest.fixture(scope="module", params=["one process", "cluster"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    if request.param == "cluster":
+        yield request.getfixturevalue("cluster_server")
+        return
     settings = {"FIELDPOST_MODEL_URL": "echo:", "FIELDPOST_MODEL_NAME": "echo"}
     with running_server(tmp_path_factory.mktemp("server") / "data", settings=settings) as running:
         yield running

@@ -9,6 +9,15 @@ import pytest
 from tests.support.server import Server, running_server
 
 
+@pytest.fixture(scope="module", params=["one process", "cluster"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    if request.param == "cluster":
+        yield request.getfixturevalue("cluster_server")
+        return
+    with running_server(tmp_path_factory.mktemp("server") / "data") as running:
+        yield running
+
+
 @pytest.fixture
 def operator(server: Server) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=server.url, headers=server.operator, timeout=30) as client:

@@ -1,15 +1,25 @@
 """The folder door, as a device with a synced folder sees it."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.server import Server
+from tests.support.server import Server, running_server
 from tests.support.waiting import eventually_now
 
 PROBLEM = "urn:fieldpost:problem:"
+
+
+@pytest.fixture(scope="module", params=["one process", "cluster"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    if request.param == "cluster":
+        yield request.getfixturevalue("cluster_server")
+        return
+    with running_server(tmp_path_factory.mktemp("server") / "data") as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

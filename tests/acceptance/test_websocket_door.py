@@ -15,8 +15,11 @@ ECHO = {"FIELDPOST_MODEL_URL": "echo:", "FIELDPOST_MODEL_NAME": "echo"}
 WINDOW = 20
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@pytest.fixture(scope="module", params=["one process", "cluster"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    if request.param == "cluster":
+        yield request.getfixturevalue("cluster_server")
+        return
     settings = {**ECHO, "FIELDPOST_HUB_MAX_UNACKNOWLEDGED": str(WINDOW), "FIELDPOST_HUB_PAGE": "7"}
     with running_server(tmp_path_factory.mktemp("server") / "data", settings=settings) as running:
         yield running
@@ -216,6 +219,14 @@ async def test_a_wrong_key_is_refused_at_the_handshake(server: Server, key: str)
         assert b"urn:fieldpost:problem:unauthenticated" in (refused.value.response.body or b"")
 
 
+async def _is_let_in(server: Server, key: str) -> bool:
+    try:
+        async with connected(server.url, key):
+            return True
+    except InvalidStatus:
+        return False
+
+
 async def test_a_device_that_is_disabled_or_rotated_loses_its_connection(server: Server) -> None:
     device_id, key = server.add_device()
     with server.device(server.operator_key) as operator:
@@ -228,6 +239,8 @@ async def test_a_device_that_is_disabled_or_rotated_loses_its_connection(server:
             async with connected(server.url, key):
                 pass
         operator.patch(f"/admin/devices/{device_id}", json={"disabled": False})
+        # Other processes hear of it soon, not at once.
+        await eventually(lambda: _is_let_in(server, key))
         async with connected(server.url, key) as peer:
             await peer.hear("Hello")
             operator.post(f"/admin/devices/{device_id}/rotate")

@@ -31,19 +31,22 @@ _SEEN_SECONDS = 60.0
 class RunningCluster:
     """`fieldpost cluster up` over a directory; may be stopped, killed and started again."""
 
-    def __init__(self, directory: Path, options: Sequence[str]) -> None:
+    def __init__(self, directory: Path, options: Sequence[str], settings: Mapping[str, str]) -> None:
         self.directory = directory
         self.port = free_ports(1, start=32_000 - os.getpid() % 4000)[0]
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_path = directory.with_suffix(".log")
         self._options = options
+        self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Returns when it says that it is ready."""
         words = self._words("up", "--port", str(self.port), *self._options)
         with self.log_path.open("wb") as log:
-            self._process = subprocess.Popen(words, stdout=log, stderr=log, env=_environment(), cwd="/")
+            self._process = subprocess.Popen(
+                words, stdout=log, stderr=log, env={**_environment(), **self._settings}, cwd="/"
+            )
         process = self._process
 
         def is_ready() -> bool:
@@ -123,12 +126,15 @@ class RunningCluster:
 
 
 @contextmanager
-def running_cluster(*options: str) -> Iterator[RunningCluster]:
-    """A cluster that is up; gone at the end."""
+def running_cluster(*options: str, settings: Mapping[str, str] | None = None) -> Iterator[RunningCluster]:
+    """A cluster that is up; gone at the end.
+
+    `settings` are the roles', as variables.
+    """
     above = Path(tempfile.mkdtemp(prefix="fieldpost-"))
     # The user who runs PostgreSQL must get in.
     above.chmod(0o711)
-    running = RunningCluster(above / "cluster", options)
+    running = RunningCluster(above / "cluster", options, settings or {})
     try:
         running.start()
         yield running
