@@ -49,7 +49,8 @@ test-long: engines dev ## the full-length fault tests
 	$(BIN)/python -m pytest -m long $(ARGS)
 
 .PHONY: bench
-bench: dev ## measure against peers in the same run
+bench: engines dev ## measure against peers in the same run
+	@PYTHON="$(PYTHON)" sh scripts/environment.sh bench
 	$(BIN)/python -m bench $(ARGS)
 
 .PHONY: format
@@ -63,5 +64,7 @@ lock: ## pin again: names, versions and hashes, no hosts (needs uv)
 		pyproject.toml scripts/build-requirements.txt -o requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 		pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		--group bench -c requirements-dev.lock -o requirements-bench.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 		scripts/patroni-requirements.txt -o scripts/patroni.lock

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Makes .venv hold what the lock files pin: `environment.sh run`, or `environment.sh dev` for tests and linters too.
+# `environment.sh bench` makes .venv-bench, which holds the peers of `make bench` and not Fieldpost.
 # Returns at once when it does already. Known by content, not by time: a checkout or a copy may set any time.
 # What cannot be mended is made anew: a half-made .venv, one that was moved, one whose Python is gone.
 set -eu
@@ -9,6 +10,8 @@ python="${PYTHON:-python3}"
 venv=.venv
 locks="requirements.lock"
 [ "$1" = dev ] && locks="requirements.lock requirements-dev.lock"
+# What Fieldpost is measured beside has dependencies of its own.
+[ "$1" = bench ] && venv=.venv-bench && locks="requirements-bench.lock"
 # One stamp for both kinds: what was installed last is what counts.
 stamp="$venv/.installed"
 
@@ -45,5 +48,5 @@ rm -f "$stamp"
 for lock in $locks; do
     install --require-hashes -r "$lock"
 done
-install --no-deps --no-build-isolation --editable .
+[ "$1" = bench ] || install --no-deps --no-build-isolation --editable .
 wanted $locks >"$stamp"
