@@ -16,17 +16,25 @@ from tests.support.server import Server
 
 #: Transport errors and a broken server's answers: the device tries again.
 _BROKEN = (httpx.HTTPError, OSError, WebSocketException, TimeoutError)
+#: Nothing was accepted, or the outcome is unknown: it tries again too.
+_AWAY = (503, 504)
 
 
 class Fleet:
-    """Devices that post over HTTP and over a WebSocket, and listen and acknowledge over the same WebSocket."""
+    """Devices that post over HTTP and over a WebSocket, and listen and acknowledge over the same WebSocket.
 
-    def __init__(self, server: Server, keys: Sequence[tuple[int, str]], seed: int) -> None:
+    `pause_seconds` is what a device waits at least between two requests, and before it tries again.
+    """
+
+    def __init__(
+        self, server: Server, keys: Sequence[tuple[int, str]], seed: int, *, pause_seconds: float = 0.0
+    ) -> None:
         self.history: list[Event] = []
         self.refused: list[str] = []
         self._server = server
         self._keys = keys
         self._random = random.Random(seed)
+        self._pause_seconds = pause_seconds
         self._posting = asyncio.Event()
         self._posting.set()
         self._number = 0
@@ -50,6 +58,17 @@ class Fleet:
         self._posting.clear()
         self._ack_fraction = 1.0
         await asyncio.gather(*(socket.close() for socket in self._sockets), return_exceptions=True)
+
+    async def confirm_with_the_ledger(self) -> None:
+        """Reads every accepted request once more over HTTP: its one final answer is what was delivered."""
+        delivered = {event.request: event.answer for event in self.history if event.kind == "delivered"}
+        devices = dict(self._keys)
+        async with httpx.AsyncClient(base_url=self._server.url, timeout=30) as client:
+            for event in [event for event in self.history if event.kind == "accepted"]:
+                headers = {"Authorization": f"Bearer {devices[event.device]}"}
+                status = (await client.get(f"/v1/requests/{event.request}", headers=headers)).json()
+                assert status["status"] == "succeeded", status
+                assert status["response"]["completed_at"] in delivered[event.request], status
 
     async def run(self) -> None:
         """Works until cancelled."""
@@ -79,8 +98,8 @@ class Fleet:
                 await self._posting.wait()
                 question = self._next()
                 while not await self._post_once(client, device_id, question):
-                    await asyncio.sleep(0.05)
-                await asyncio.sleep(self._random.uniform(0, 0.02))
+                    await asyncio.sleep(self._pause_seconds + 0.05)
+                await asyncio.sleep(self._pause_seconds + self._random.uniform(0, 0.02))
 
     async def _post_once(self, client: httpx.AsyncClient, device_id: int, question: str) -> bool:
         self._sent(device_id, question)
@@ -93,7 +112,7 @@ class Fleet:
         if answer.status_code == 202:
             self._see("accepted", device_id, answer.json()["id"])
             return True
-        if answer.status_code not in (503, 504):
+        if answer.status_code not in _AWAY:
             self.refused.append(answer.text)
         return False
 
@@ -117,7 +136,7 @@ class Fleet:
             except (ExceptionGroup, *_BROKEN) as error:
                 if isinstance(error, ExceptionGroup) and error.split(_BROKEN)[1] is not None:
                     raise
-            await asyncio.sleep(self._random.uniform(0.01, 0.1))
+            await asyncio.sleep(self._pause_seconds + self._random.uniform(0.01, 0.1))
 
     async def _post_frames(self, device_id: int, socket: ClientConnection) -> None:
         while True:
@@ -126,14 +145,15 @@ class Fleet:
             self._sent(device_id, ref)
             frame = {"type": "Request", "ref": ref, "body": {"input": {"prompt": ref}}}
             await socket.send(json.dumps(frame))
-            await asyncio.sleep(self._random.uniform(0, 0.05))
+            await asyncio.sleep(self._pause_seconds + self._random.uniform(0, 0.05))
 
     async def _hear(self, device_id: int, socket: ClientConnection, frame: dict[str, Any]) -> None:
         match frame["type"]:
             case "Accepted":
                 self._see("accepted", device_id, frame["request_id"])
             case "Rejected":
-                self.refused.append(json.dumps(frame))
+                if frame["problem"]["status"] not in _AWAY:
+                    self.refused.append(json.dumps(frame))
             case "Acked":
                 for request in frame["request_ids"]:
                     self._see("acked", device_id, request)

@@ -4,10 +4,9 @@ import asyncio
 import random
 from pathlib import Path
 
-import httpx
 import pytest
 
-from fieldpost.fleet.history import Event, check
+from fieldpost.fleet.history import check
 from tests.faults.fleet import Fleet
 from tests.support.server import Server
 from tests.support.waiting import eventually
@@ -45,7 +44,7 @@ async def _kill_under_load(data: Path, *, kills: int, seed: int) -> None:
         await fleet.settle()
         await eventually(lambda: working.done() or fleet.accepted <= fleet.delivered, seconds=120)
         assert not working.done(), working.exception()
-        await _confirm_with_the_ledger(server, keys, fleet.history)
+        await fleet.confirm_with_the_ledger()
     finally:
         working.cancel()
         await asyncio.gather(working, return_exceptions=True)
@@ -57,15 +56,3 @@ async def _kill_under_load(data: Path, *, kills: int, seed: int) -> None:
     # A run in which the faults met no work in hand would prove nothing.
     assert biting >= kills // 2
     assert len(fleet.accepted) > 5 * kills
-
-
-async def _confirm_with_the_ledger(server: Server, keys: list[tuple[int, str]], history: list[Event]) -> None:
-    """Reads every accepted request once more over HTTP: its one final answer is what was delivered."""
-    delivered = {event.request: event.answer for event in history if event.kind == "delivered"}
-    devices = dict(keys)
-    async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
-        for event in [event for event in history if event.kind == "accepted"]:
-            headers = {"Authorization": f"Bearer {devices[event.device]}"}
-            status = (await client.get(f"/v1/requests/{event.request}", headers=headers)).json()
-            assert status["status"] == "succeeded", status
-            assert status["response"]["completed_at"] in delivered[event.request], status
