@@ -577,6 +577,40 @@ async def test_a_deadline_ends_a_request_whoever_has_it(ledger: Ledger, is_claim
     assert [request.id] == await _undelivered(ledger, 1)
 
 
+#: A NUL can be stored, and makes what is stored no request.
+_UNREADABLE = "a\0b"
+
+
+async def test_an_unreadable_request_ends_with_its_deadline_and_holds_up_no_others(ledger: Ledger) -> None:
+    damaged = a_request(prompt=_UNREADABLE, deadline_at=at(60))
+    sound = a_request(prompt="Sound?", deadline_at=at(61))
+    await _record(ledger, damaged, sound)
+
+    _, responses = await _reap(ledger, seconds=62)
+
+    (letter,) = await ledger.records.dead_letters(before=None, limit=10)
+    assert [(damaged.id, RequestState.EXPIRED), (sound.id, RequestState.EXPIRED)] == [
+        (response.request_id, response.status) for response in responses
+    ]
+    assert (damaged.model, damaged.accepted_at) == (responses[0].model, responses[0].accepted_at)
+    assert (damaged.id, "The stored request cannot be read.") == (letter.request_id, letter.reason)
+    assert "a\0b" in letter.body
+
+
+async def test_an_unreadable_request_is_listed_and_can_be_cancelled(ledger: Ledger) -> None:
+    damaged = a_request(prompt=_UNREADABLE, device_id=3, priority=Priority.HIGH, file_name="a.txt")
+    await _record(ledger, damaged, a_request(device_id=3, accepted_at=at(1)))
+
+    page = await _list(ledger, device_id=3)
+    cancelled = await ledger.records.cancel(damaged.id, 3, expected=False, now=at(2))
+
+    _, (device_id, shown, status) = page.entries
+    assert (3, damaged.id, damaged.id) == (device_id, shown.id, status.id)
+    assert (Priority.HIGH, "a.txt", "") == (shown.priority, shown.file_name, shown.input.prompt)
+    assert cancelled is not None
+    assert RequestState.CANCELLED is cancelled.status
+
+
 # Deliveries
 
 

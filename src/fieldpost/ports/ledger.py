@@ -171,7 +171,7 @@ class Records(Protocol):
         """Requests newest first, of one device or of all; `before` is (accepted_at, id). It may be a moment behind.
 
         At most `limit` of them, and so many that requests and answers come to at most `limit_bytes`, but always one if
-        there is one.
+        there is one. A stored request that cannot be read is shown with an empty prompt.
         """
         ...
 
@@ -256,7 +256,7 @@ class Dispatch(Protocol):
         """Ends what is past its deadline, queues again what is claimed past its time, at most `limit` of each.
 
         A claim that ran out counts as a death of a worker; the `max_deaths`-th ends the request as failed and keeps a
-        dead letter.
+        dead letter. A stored request that cannot be read ends like others, and keeps a dead letter with what is there.
         """
         ...
 

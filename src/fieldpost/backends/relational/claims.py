@@ -186,7 +186,7 @@ def _finished(entry: Finish, row: Any) -> Finished:
 def _dead_letter(reason: str, row: Any, now: datetime) -> dict[str, Any]:
     return {
         "reason": reason,
-        "body": rows.encode_text(rows.decode_request(row.envelope)),
+        "body": rows.dead_letter(row.envelope),
         "created_at": now,
         "request_id": row.id,
         "device_id": row.device_id,

@@ -67,6 +67,8 @@ _ENDING = (
     requests.c.device_id,
     requests.c.channel,
     requests.c.file_name,
+    requests.c.model,
+    requests.c.accepted_at,
     requests.c.envelope,
     requests.c.attempt,
     requests.c.deaths,
@@ -94,6 +96,9 @@ _REQUEUE = (
     .where(requests.c.id.in_(rows.ids_parameter))
     .values(**claims.BACK_IN_LINE, not_before=bindparam("now"), deaths=requests.c.deaths + 1)
 )
+
+#: Why nobody answered what then passed its deadline.
+_UNREADABLE = "The stored request cannot be read."
 
 
 def waiting(
@@ -168,21 +173,22 @@ def reap(
     finished += [_finished(row, RequestState.FAILED, too_many_deaths, now) for row in deadly]
     requeued = [row.id for row in abandoned if row.deaths + 1 < max_deaths]
     claims.end(connection, finished, now)
-    if deadly:
-        connection.execute(insert(dead_letters), [_dead_letter(row, too_many_deaths, now) for row in deadly])
+    letters = [_dead_letter(row, too_many_deaths.detail or too_many_deaths.title, now) for row in deadly]
+    letters += [_dead_letter(row, _UNREADABLE, now) for row in late if rows.readable(row.envelope) is None]
+    if letters:
+        connection.execute(insert(dead_letters), letters)
     if requeued:
         connection.execute(_REQUEUE, {"ids": requeued, "now": now})
     return Reaped(requeued=requeued, finished=finished)
 
 
 def _finished(row: Any, state: RequestState, problem: Problem, now: datetime) -> Finished:
-    request = rows.decode_request(row.envelope)
     response = Response(
         request_id=row.id,
         status=state,
-        model=request.model,
+        model=row.model,
         attempts=row.attempt,
-        accepted_at=request.accepted_at,
+        accepted_at=row.accepted_at,
         completed_at=now,
         error=problem,
         file_name=row.file_name,
@@ -197,10 +203,10 @@ def _finished(row: Any, state: RequestState, problem: Problem, now: datetime) ->
     )
 
 
-def _dead_letter(row: Any, problem: Problem, now: datetime) -> dict[str, Any]:
+def _dead_letter(row: Any, reason: str, now: datetime) -> dict[str, Any]:
     return {
-        "reason": problem.detail or problem.title,
-        "body": rows.encode_text(rows.decode_request(row.envelope)),
+        "reason": reason,
+        "body": rows.dead_letter(row.envelope),
         "created_at": now,
         "request_id": row.id,
         "device_id": row.device_id,

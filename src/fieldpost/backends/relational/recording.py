@@ -36,13 +36,22 @@ _STATUS_COLUMNS = (
     requests.c.acknowledged_at,
     requests.c.response,
 )
+_ALL_COLUMNS = (
+    *_STATUS_COLUMNS,
+    requests.c.envelope,
+    requests.c.device_id,
+    requests.c.channel,
+    requests.c.priority,
+    requests.c.body_hash,
+    requests.c.file_name,
+)
 _WHOLE = (
-    select(*_STATUS_COLUMNS, requests.c.envelope, requests.c.device_id)
+    select(*_ALL_COLUMNS)
     .where(requests.c.id.in_(rows.ids_parameter))
     .order_by(requests.c.accepted_at.desc(), requests.c.id.desc())
 )
 _CANCELLABLE = (
-    select(*_STATUS_COLUMNS, requests.c.envelope)
+    select(*_ALL_COLUMNS)
     .where(requests.c.id == bindparam("id"), requests.c.device_id == bindparam("device_id"))
     .with_for_update()
 )
@@ -112,7 +121,7 @@ def cancel(
             )
         return None
     if row.state < FIRST_FINAL:
-        request = rows.decode_request(row.envelope)
+        request = rows.request_of(row)
         connection.execute(update(requests).where(requests.c.id == request_id), _cancelled(request, row.attempt, now))
     return status(connection, request_id, device_id)
 
@@ -145,7 +154,7 @@ def page(
     sizes = [(row[0], row[1]) for row in connection.execute(query)]
     ids = rows.fitting(sizes[:limit], limit_bytes)
     found = connection.execute(_WHOLE, {"ids": ids}).all()
-    entries = [(row.device_id, rows.decode_request(row.envelope), rows.status_of(row)) for row in found]
+    entries = [(row.device_id, rows.request_of(row), rows.status_of(row)) for row in found]
     return RequestPage(entries=entries, is_more=len(ids) < len(sizes))
 
 

@@ -18,7 +18,7 @@ from fieldpost.backends.relational.schema import (
     SUCCEEDED,
     requests,
 )
-from fieldpost.messages.requests import Priority, Request, RequestState, RequestStatus
+from fieldpost.messages.requests import Channel, Input, Priority, Request, RequestState, RequestStatus
 from fieldpost.messages.responses import Response
 
 T = TypeVar("T")
@@ -33,6 +33,7 @@ STATE_NUMBERS = {
 }
 STATES = {number: state for state, number in STATE_NUMBERS.items()}
 PRIORITY_NUMBERS = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.LOW: 2}
+PRIORITIES = {number: priority for priority, number in PRIORITY_NUMBERS.items()}
 
 #: A list of ids, as long as it may be.
 ids_parameter: BindParameter[Any] = bindparam("ids", expanding=True)
@@ -92,6 +93,39 @@ def encode_response(response: Response) -> bytes:
 def encode_text(request: Request) -> bytes:
     """A request as people read it in the dead letters."""
     return _encode_json(request)
+
+
+def readable(envelope: bytes) -> Request | None:
+    """The request in it; None when it cannot be read: one damaged row must not hold up what is done with many."""
+    try:
+        return decode_request(envelope)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def dead_letter(envelope: bytes) -> bytes:
+    """The request as people read it, or its bytes as they are when it cannot be read."""
+    request = readable(envelope)
+    return bytes(envelope) if request is None else encode_text(request)
+
+
+def request_of(row: Any) -> Request:
+    """The request in a row; when it cannot be read, what the columns tell of it, with an empty prompt."""
+    request = readable(row.envelope)
+    if request is not None:
+        return request
+    return Request(
+        id=row.id,
+        device_id=row.device_id,
+        channel=Channel(row.channel),
+        model=row.model,
+        priority=PRIORITIES[row.priority],
+        input=Input(prompt=""),
+        accepted_at=row.accepted_at,
+        body_hash=bytes(row.body_hash),
+        deadline_at=row.deadline_at,
+        file_name=row.file_name,
+    )
 
 
 def status_of(row: Any) -> RequestStatus:
