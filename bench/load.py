@@ -19,9 +19,9 @@ from pathlib import Path
 
 import uvloop
 
-_BODY = b'{"input":{"prompt":"How long may I drive without a break, and what counts as a break?"}}'
-#: Not counted: connections are made, caches and pools are filled.
-WARM_UP_SECONDS = 1.0
+from bench.measuring import WARM_UP_SECONDS, figures
+
+BODY = b'{"input":{"prompt":"How long may I drive without a break, and what counts as a break?"}}'
 _MAX_PACED = 500
 
 
@@ -32,6 +32,8 @@ class Connection(asyncio.Protocol):
         self.sent = 0.0
         self.refused = 0
         self.is_refused = False
+        #: Of the latest reply.
+        self.body = b""
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._request = request
         self._expected = expected
@@ -51,7 +53,7 @@ class Connection(asyncio.Protocol):
         length = int(head[start + 15 :].split(b"\r\n", 1)[0])
         if len(rest) < length:
             return
-        self._buffer = b""
+        self._buffer, self.body = b"", rest
         self.is_refused = not head.startswith(self._expected)
         self.refused += self.is_refused
         self._on_reply(self)
@@ -60,9 +62,10 @@ class Connection(asyncio.Protocol):
         if not self.lost.done():
             self.lost.set_result(None)
 
-    def send(self, at: float) -> None:
+    def send(self, at: float, request: bytes = b"") -> None:
+        """Sends its request, or another one."""
         self.sent = at
-        self._transport.write(self._request)
+        self._transport.write(request or self._request)
 
     def close(self) -> None:
         self._transport.close()
@@ -78,7 +81,7 @@ class Load:
         self._requests = [
             b"POST /v1/requests HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer %s\r\n%s"
             b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%s"
-            % (key.encode(), b"prefer: wait=60\r\n" if waits else b"", len(_BODY), _BODY)
+            % (key.encode(), b"prefer: wait=60\r\n" if waits else b"", len(BODY), BODY)
             for key in keys
         ]
         self._counted_from = time.perf_counter() + WARM_UP_SECONDS
@@ -98,7 +101,7 @@ class Load:
         for _ in range(connections):
             (await self._connect(again)).send(time.perf_counter())
         await self._until_counted()
-        before = _cpu_seconds()
+        before = cpu_seconds()
         await asyncio.gather(*(connection.lost for connection in self._connections))
         return self._result(time.perf_counter() - self._counted_from, before)
 
@@ -111,7 +114,7 @@ class Load:
             idle.append(connection)
 
         first = self._counted_from - WARM_UP_SECONDS
-        before = _cpu_seconds()
+        before = cpu_seconds()
         for number in range(int(per_second * (seconds + WARM_UP_SECONDS))):
             due = first + number / per_second
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
@@ -143,18 +146,14 @@ class Load:
         return now
 
     def _result(self, took: float, cpu_before: float) -> dict[str, float]:
-        times = sorted(self.times) or [0.0]
         return {
-            "per_second": len(self.times) / took,
-            "p50_seconds": times[len(times) // 2],
-            "p95_seconds": times[int(len(times) * 0.95)],
-            "p99_seconds": times[int(len(times) * 0.99)],
+            **figures(self.times, took=took),
             "refused": sum(connection.refused for connection in self._connections),
-            "load_cpu_fraction": (_cpu_seconds() - cpu_before) / took,
+            "load_cpu_fraction": (cpu_seconds() - cpu_before) / took,
         }
 
 
-def _cpu_seconds() -> float:
+def cpu_seconds() -> float:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 

@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 _ROOT = Path(__file__).parents[1]
+#: Of the peers, whose dependencies are not Fieldpost's; made by scripts/environment.sh.
+PEERS_PYTHON = _ROOT / ".venv-bench" / "bin" / "python"
 _START_SECONDS = 60.0
 #: As many as there are connections.
 DEVICES = 64
@@ -31,8 +33,13 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def cpu_seconds(self) -> float:
         """What it has used so far, all its threads and the kernel's work for it."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
+        return cpu_seconds(self.pid)
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used so far, with its children that have ended; those that live are asked for apart."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(int(field) for field in fields[11:15]) / _TICKS_PER_SECOND
 
 
 def cores() -> tuple[set[int], set[int]]:
@@ -45,10 +52,10 @@ def cores() -> tuple[set[int], set[int]]:
 def running(name: str, directory: Path) -> Iterator[Server]:
     """The server of this name (`bench.servers`), listening, on the server's core."""
     port = _free_port()
-    process = _start(["bench.servers", name, str(port), str(directory)], cores()[0])
+    process = start(["bench.servers", name, str(port), str(directory)], affinity=cores()[0])
     try:
         _wait(port, process)
-        keys = ["fp_1_" + "x" * 43] if name == "starlette" else _add_devices(port, directory)
+        keys = ["fp_1_" + "x" * 43] if name == "starlette" else add_devices(port, directory)
         file = directory / "keys"
         file.write_text("\n".join(keys), encoding="ascii")
         yield Server(port=port, pid=process.pid, keys=file)
@@ -61,37 +68,55 @@ def load(server: Server, mode: str, amount: float, seconds: float) -> dict[str, 
     """What the load generator found; with the server's own CPU fraction."""
     arguments = ["bench.load", str(server.port), str(server.keys), mode, str(amount), str(seconds)]
     before, started = server.cpu_seconds, time.perf_counter()
-    found = _output(arguments, cores()[1], seconds)
+    found = output(arguments, seconds, affinity=cores()[1])
     found["server_cpu_fraction"] = (server.cpu_seconds - before) / (time.perf_counter() - started)
     return found
 
 
 def inserts(directory: Path, rows_per_commit: int, seconds: float) -> dict[str, float]:
     """What the bare insert loop found, on the server's core."""
-    return _output(["bench.inserts", str(directory), str(rows_per_commit), str(seconds)], cores()[0], seconds)
+    return output(["bench.inserts", str(directory), str(rows_per_commit), str(seconds)], seconds, affinity=cores()[0])
 
 
-def _output(arguments: Sequence[str], affinity: set[int], seconds: float) -> dict[str, float]:
-    process = _start(arguments, affinity)
+def output(
+    arguments: Sequence[str], seconds: float, *, affinity: set[int] | None = None, python: str | Path = sys.executable
+) -> dict[str, float]:
+    """What a module found that measures for so long."""
+    process = start(arguments, affinity=affinity, python=python)
     try:
-        output, _ = process.communicate(timeout=10 * seconds + 120)
+        text, _ = process.communicate(timeout=10 * seconds + 120)
     finally:
         process.kill()
         process.wait()
     if process.returncode != 0:
         raise SystemExit(f"{' '.join(arguments)} ended with {process.returncode}")
-    decoded: dict[str, float] = json.loads(output)
+    decoded: dict[str, float] = json.loads(text)
     return decoded
 
 
-def _start(arguments: Sequence[str], affinity: set[int]) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        [sys.executable, "-m", *arguments],
-        cwd=_ROOT,
-        stdout=subprocess.PIPE,
-        env={name: value for name, value in os.environ.items() if not name.startswith("FIELDPOST_")},
-        preexec_fn=lambda: os.sched_setaffinity(0, affinity),  # noqa: PLW1509 nothing else runs here
-    )
+def start(
+    arguments: Sequence[str],
+    *,
+    affinity: set[int] | None = None,
+    python: str | Path = sys.executable,
+    environment: Mapping[str, str] | None = None,
+    log: Path | None = None,
+) -> "subprocess.Popen[bytes]":
+    """A module as a process; on every core unless it is given some.
+
+    Args:
+        log: where its standard error goes; to this process's without one.
+    """
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("FIELDPOST_")}
+    with contextlib.ExitStack() as stack:
+        return subprocess.Popen(
+            [str(python), "-m", *arguments],
+            cwd=_ROOT,
+            stdout=subprocess.PIPE,
+            stderr=None if log is None else stack.enter_context(log.open("ab")),
+            env={**outside, **(environment or {})},
+            preexec_fn=lambda: os.sched_setaffinity(0, affinity or os.sched_getaffinity(0)),  # noqa: PLW1509 nothing else runs here
+        )
 
 
 def _free_port() -> int:
@@ -112,7 +137,8 @@ def _wait(port: int, process: "subprocess.Popen[bytes]") -> None:
     raise SystemExit("the server does not listen")
 
 
-def _add_devices(port: int, directory: Path) -> Sequence[str]:
+def add_devices(port: int, directory: Path) -> Sequence[str]:
+    """Keys of new devices, made by the operator's HTTP."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/admin/devices",
         data=b'{"kind":"office","name":"bench"}',

@@ -368,8 +368,9 @@ class PostgreSQL:
 class ReplicatedPostgreSQL:
     """A primary whose commits wait for one of its replicas; nobody but the test promotes one."""
 
-    def __init__(self, place: Engines, *, replicas: int = 1) -> None:
+    def __init__(self, place: Engines, *, replicas: int = 1, is_durable: bool = False) -> None:
         self._place = place
+        self._is_durable = is_durable
         self.servers = [_server(port) for port in place.ports(1 + replicas)]
         self.children: list[Child] = []
         self._database = "postgres"
@@ -431,12 +432,12 @@ class ReplicatedPostgreSQL:
     async def _start(self) -> None:
         place, (primary, *others) = self._place, self.servers
         program = await postgresql.make_server(
-            place.directory, primary, user=place.user, is_durable=False, confirmed_by="ANY 1 (*)"
+            place.directory, primary, user=place.user, is_durable=self._is_durable, confirmed_by="ANY 1 (*)"
         )
         await self._add(primary, program)
         for server in others:
             program = await postgresql.make_replica(
-                place.directory, server, primary=primary, user=place.user, is_durable=False
+                place.directory, server, primary=primary, user=place.user, is_durable=self._is_durable
             )
             await self._add(server, program)
         await self._until_streaming()

@@ -64,6 +64,11 @@ class Shard:
             replica_reads=reads.replica,
         )
 
+    def tell(self) -> None:
+        """Tells what it has done, at its end."""
+        reads = self._executor.reads
+        log.info("reads_served", shard=self.name, primary=reads.primary, replica=reads.replica)
+
     async def look(self) -> None:
         """Counts and measures the replicas once."""
         try:
@@ -118,6 +123,7 @@ async def open_shard(
             primary, replicas=followers, judge=judge, confirming=confirming, patience_seconds=patience_seconds
         )
         shard = Shard(name, executor, replicas=followers, confirming=confirming)
+        stack.callback(shard.tell)
         await stack.enter_async_context(running(_watch(shard, clock)))
         yield shard
 

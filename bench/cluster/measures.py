@@ -1,0 +1,136 @@
+"""What is measured over the real engines, round by round, beside its peers."""
+
+import json
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from bench.cluster.roles import Roles, running
+from bench.cluster.stage import Stage, stage, used
+from bench.measures import Sample, Samples
+from bench.processes import PEERS_PYTHON, cores, output, start
+
+#: Callers that wait for their confirm at once: the gateway's and aio-pika's.
+CALLERS = 64
+#: Requests without an answer at once, on the whole way.
+OUTSTANDING = 256
+PER_SECOND = 200
+READING_PER_SECOND = 100
+#: Of one process that sends to Celery: each waits for its confirm.
+THREADS = 8
+
+#: Names of the measures, in the order of the report.
+GATEWAY = "gateway accepts"
+AIO_PIKA = "aio-pika publishes"
+DELAY = "celery.delay, one thread"
+DELAYS = f"celery.delay, {THREADS} threads"
+WAY = "whole way"
+CELERY = "Celery's tasks"
+PACED = f"whole way, {PER_SECOND} requests/s"
+READING = f"whole way and a GET, {READING_PER_SECOND} requests/s"
+
+_ALL = ("gateway", "hub", "processor", "worker")
+_PEERS = "bench.peers."
+#: A worker of Celery declares its queues first.
+_WORKER_SECONDS = 8.0
+
+
+def measure(*, rounds: int, seconds: float, tell: Callable[[str], None]) -> Samples:
+    """Every measure once a round, in turns that begin with another one each round."""
+    samples: defaultdict[str, list[Sample]] = defaultdict(list)
+    names = list(_MEASURES)
+    tell("starting RabbitMQ, PostgreSQL and Redis")
+    with stage() as engines:
+        for turn in range(rounds):
+            start_at = turn % len(names)
+            for name in names[start_at:] + names[:start_at]:
+                tell(f"round {turn + 1} of {rounds}: {name}")
+                with tempfile.TemporaryDirectory(prefix="fieldpost-bench-") as directory:
+                    samples[name].append(_MEASURES[name](engines, Path(directory), seconds))
+    return {name: samples[name] for name in names}
+
+
+def _gateway(engines: Stage, directory: Path, seconds: float) -> Sample:
+    """One core for the gateway, the other for the load; the engines take what is left."""
+    with running(engines, directory, ["gateway"], affinity=cores()[0]) as roles:
+        arguments = ["bench.load", str(roles.port("gateway")), str(roles.keys), "accepted", str(CALLERS), str(seconds)]
+        return _counted(engines, roles, lambda: output(arguments, seconds, affinity=cores()[1]))
+
+
+def _aio_pika(engines: Stage, _directory: Path, seconds: float) -> Sample:
+    arguments = [f"{_PEERS}aio_pika_publishing", engines.empty_broker(), "published", str(CALLERS), str(seconds)]
+    return _counted(engines, None, lambda: output(arguments, seconds, affinity=cores()[0], python=PEERS_PYTHON))
+
+
+def _delays(threads: int) -> Callable[[Stage, Path, float], Sample]:
+    def run(engines: Stage, _directory: Path, seconds: float) -> Sample:
+        arguments = _celery(engines.empty_broker(), engines, "publish", str(threads), str(seconds))
+        return _counted(engines, None, lambda: output(arguments, seconds, affinity=cores()[0], python=PEERS_PYTHON))
+
+    return run
+
+
+def _celery_tasks(engines: Stage, directory: Path, seconds: float) -> Sample:
+    broker = engines.empty_broker()
+    worker = start(_celery(broker, engines, "worker"), python=PEERS_PYTHON, log=directory / "worker.log")
+    try:
+        time.sleep(_WORKER_SECONDS)
+        arguments = _celery(broker, engines, "answered", str(THREADS), str(seconds))
+        before = used(worker.pid)
+        found = _counted(engines, None, lambda: output(arguments, seconds, python=PEERS_PYTHON))
+        return {**found, "cpu worker": used(worker.pid) - before}
+    finally:
+        worker.terminate()
+        worker.wait(30)
+
+
+def _celery(broker: str, engines: Stage, *words: str) -> list[str]:
+    return [f"{_PEERS}celery_tasks", broker, engines.results_url, *words]
+
+
+def _way(mode: str, amount: int) -> Callable[[Stage, Path, float], Sample]:
+    """All processes and engines share all cores, and the load takes what it needs of them."""
+
+    def run(engines: Stage, directory: Path, seconds: float) -> Sample:
+        with running(engines, directory, _ALL) as roles:
+            ports = [str(roles.port("gateway")), str(roles.port("hub"))]
+            arguments = ["bench.cluster.way", *ports, str(roles.keys), mode, str(amount), str(seconds)]
+            lag = start(["bench.cluster.lag", *engines.databases, str(seconds)])
+            found = _counted(engines, roles, lambda: output(arguments, seconds))
+            found |= _lag(lag.communicate(timeout=60)[0])
+            roles.stop()
+            reads = roles.reads()
+            return {**found, **{f"reads {served_by}": count for served_by, count in reads.items()}}
+
+    return run
+
+
+def _lag(text: bytes) -> dict[str, float]:
+    found: dict[str, float] = json.loads(text)
+    return {"lag_p50_seconds": found["p50_seconds"], "lag_p99_seconds": found["p99_seconds"]}
+
+
+def _counted(engines: Stage, roles: Roles | None, run: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """What was found, and what CPU seconds each took meanwhile, warm-up included."""
+
+    def count() -> dict[str, float]:
+        return {**engines.cpu_seconds(), **({} if roles is None else roles.cpu_seconds())}
+
+    before, started = count(), time.perf_counter()
+    found = run()
+    taken = {f"cpu {name}": seconds - before[name] for name, seconds in count().items()}
+    return {**found, **taken, "wall_seconds": time.perf_counter() - started}
+
+
+_MEASURES: Mapping[str, Callable[[Stage, Path, float], Sample]] = {
+    GATEWAY: _gateway,
+    AIO_PIKA: _aio_pika,
+    DELAY: _delays(1),
+    DELAYS: _delays(THREADS),
+    WAY: _way("closed", OUTSTANDING),
+    CELERY: _celery_tasks,
+    PACED: _way("paced", PER_SECOND),
+    READING: _way("reading", READING_PER_SECOND),
+}
