@@ -6,7 +6,7 @@ import os
 import socket
 import stat
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 from structlog.testing import capture_logs
 
-from fieldpost.backends.local_folder import LocalFolders, directories, walking
+from fieldpost.backends.local_folder import LocalFolders, directories, hints, walking
 from fieldpost.errors import BackendUnavailableError, DropChangedError, RequestTooLargeError
 from fieldpost.ports.folders import Drop
 from tests.support.waiting import eventually
@@ -611,3 +611,82 @@ async def test_listening_for_changes_ends_when_the_folder_is_removed(root: Path,
 
     async with asyncio.timeout(30):
         await hearing
+
+
+async def test_a_file_system_that_hangs_under_the_listener_holds_up_nothing_else(
+    root: Path, folders: LocalFolders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _put(root, 1, "question.txt")
+    await _scan(folders)
+    hanging, released = threading.Event(), threading.Event()
+    were_released: list[bool] = []
+    scandir = os.scandir
+
+    def hang(path: Path | int) -> Iterator["os.DirEntry[str]"]:
+        if path == root / "Requests":
+            hanging.set()
+            were_released.append(released.wait(30))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", hang)
+    heard = asyncio.Event()
+    hearing = asyncio.create_task(_hear(folders, heard))
+    try:
+        await eventually(hanging.is_set)
+        assert ["question.txt"] == [drop.name for drop in await _scan(folders)]
+    finally:
+        released.set()
+
+    await eventually(partial(_put_until, heard, root, 1))
+    hearing.cancel()
+    await asyncio.wait([hearing], timeout=30)
+    assert all(were_released)
+
+
+async def test_listeners_look_at_a_bounded_number_of_names(
+    root: Path, folders: LocalFolders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _scan(folders)
+    for number in range(200):
+        (root / "Requests" / f"stray {number}.txt").touch()
+    names: list[str] = []
+
+    def seen(name: str) -> bool:
+        names.append(name)
+        return False
+
+    monkeypatch.setattr(hints, "_MAX_ENTRIES", 50)
+    monkeypatch.setattr(hints, "is_device_id", seen)
+
+    assert [""] == list(hints.Look(root / "Requests")())
+
+    assert 50 == len(names)
+
+
+async def test_a_look_that_was_given_up_takes_one_thread_not_all(
+    root: Path, folders: LocalFolders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _scan(folders)
+    hanging, released = threading.Event(), threading.Event()
+    scandir = os.scandir
+
+    def hang(path: Path | int) -> Iterator["os.DirEntry[str]"]:
+        if path == root / "Requests":
+            hanging.set()
+            released.wait(30)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", hang)
+    with capture_logs() as logs:
+        given_up = asyncio.create_task(_hear(folders, asyncio.Event()))
+        try:
+            await eventually(hanging.is_set)
+            given_up.cancel()
+            await asyncio.wait([given_up], timeout=30)
+            async with asyncio.timeout(30):
+                # It ends at once: the first look has not.
+                await _hear(folders, asyncio.Event())
+        finally:
+            released.set()
+
+    assert ["watching_failed"] == [entry["event"] for entry in logs]

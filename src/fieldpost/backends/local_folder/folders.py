@@ -9,13 +9,14 @@ import stat
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from cachetools import LRUCache
 
 from fieldpost.backends.local_folder import directories, listing
-from fieldpost.backends.local_folder.hints import hints
+from fieldpost.backends.local_folder.hints import Look, hints
 from fieldpost.errors import (
     BackendUnavailableError,
     DropChangedError,
@@ -52,6 +53,7 @@ class LocalFolders:
         self._is_prepared = False
         self._is_watching_told = False
         self._listing = listing.Listing()
+        self._look = Look(root / _REQUESTS)
         self._content_hashes: LRUCache[Drop, bytes] = LRUCache(_MAX_REMEMBERED)
 
     async def scan(self, *, limit: int) -> Sequence[Drop]:
@@ -81,7 +83,8 @@ class LocalFolders:
     async def changes(self) -> AsyncIterator[None]:
         """See the port; ends when there is nothing to watch, or it cannot be watched: ask again later."""
         try:
-            async with contextlib.aclosing(hints(self._root / _REQUESTS)) as changes:
+            look = partial(self._in_thread, self._look)
+            async with contextlib.aclosing(hints(self._root / _REQUESTS, look)) as changes:
                 async for _ in changes:
                     yield None
         except BackendUnavailableError as error:

@@ -3,8 +3,10 @@
 Each folder is watched by itself: watching recursively would follow symbolic links, to anywhere.
 """
 
+import errno
 import os
-from collections.abc import AsyncGenerator
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from itertools import islice
 from pathlib import Path
@@ -15,27 +17,34 @@ from fieldpost.policy.settling import is_skipped
 
 #: Folders watched at most; the kernel allows only so many, and files in others are found by scanning.
 _MAX_WATCHED = 5000
+#: Names looked at for that, however many lie in `Requests/` that are no device's.
+_MAX_ENTRIES = 20_000
 _STEP_MILLISECONDS = 20
 _DEBOUNCE_MILLISECONDS = 100
 #: How often it is checked that what is watched is still what lies at the path.
 _CHECK_MILLISECONDS = 2000
+#: Inodes by name of the folders to watch, the parent's under the empty name; empty when there is none.
+Watched = Mapping[str, int]
 #: How watchfiles begins to say so; it has no error of its own for it.
 _UNDECODABLE = "Unable to decode path"
 
 
-async def hints(requests: Path) -> AsyncGenerator[None, None]:
+async def hints(requests: Path, look: Callable[[], Awaitable[Watched]]) -> AsyncGenerator[None, None]:
     """Yields after files appeared or changed; ends when there is nothing to watch.
 
+    Args:
+        look: what is to be watched now, looked up beside the event loop and in limited time.
+
     Raises:
-        BackendUnavailableError: the kernel watches no more.
+        BackendUnavailableError: the kernel watches no more, or the file system does not answer.
     """
-    while watched := _watched(requests):
+    while watched := await look():
         try:
             async with aclosing(_changes(requests, watched)) as changes:
                 async for has_changes in changes:
                     if has_changes:
                         yield None
-                    if _watched(requests) != watched:
+                    if await look() != watched:
                         break
         except (OSError, RuntimeError, ExceptionGroup) as error:
             if not _is_about_a_name(error):
@@ -44,7 +53,7 @@ async def hints(requests: Path) -> AsyncGenerator[None, None]:
         yield None
 
 
-async def _changes(requests: Path, watched: dict[str, int]) -> AsyncGenerator[bool, None]:
+async def _changes(requests: Path, watched: Watched) -> AsyncGenerator[bool, None]:
     from watchfiles import Change, awatch
 
     def is_news(change: Change, path: str) -> bool:
@@ -70,11 +79,27 @@ def _is_about_a_name(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and str(error).startswith(_UNDECODABLE)
 
 
-def _watched(requests: Path) -> dict[str, int]:
-    """Inodes by name of the folders to watch, the parent's under the empty name; empty when there is none."""
-    try:
-        with os.scandir(requests) as entries:
-            folders = (entry for entry in entries if is_device_id(entry.name) and entry.is_dir(follow_symlinks=False))
-            return {"": requests.stat().st_ino} | {entry.name: entry.inode() for entry in islice(folders, _MAX_WATCHED)}
-    except OSError:
-        return {}
+class Look:
+    """Looks for what is to be watched, one look at a time."""
+
+    def __init__(self, requests: Path) -> None:
+        self._requests = requests
+        self._looking = threading.Lock()
+
+    def __call__(self) -> Watched:
+        # One that was given up may hang for good: more of them would take all threads.
+        if not self._looking.acquire(blocking=False):
+            raise OSError(errno.EBUSY, "an earlier look at the folders has not ended", self._requests)
+        try:
+            return self._watched()
+        except OSError:
+            return {}
+        finally:
+            self._looking.release()
+
+    def _watched(self) -> Watched:
+        with os.scandir(self._requests) as entries:
+            looked_at = islice(entries, _MAX_ENTRIES)
+            folders = (entry for entry in looked_at if is_device_id(entry.name) and entry.is_dir(follow_symlinks=False))
+            inodes = {entry.name: entry.inode() for entry in islice(folders, _MAX_WATCHED)}
+        return {"": self._requests.stat().st_ino} | inodes
