@@ -1,18 +1,19 @@
 """`GET /v1/stream` as server-sent events: for devices whose networks end WebSockets. Acknowledging goes over HTTP."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from uuid import UUID
 
 import msgspec
 
-from fieldpost.clock import Clock
 from fieldpost.errors import FieldpostError, NotAcceptableError
 from fieldpost.messages.devices import Credential
 from fieldpost.messages.events import ResponseChunk
 from fieldpost.observability import get_logger
-from fieldpost.roles.hub.feed import Voice
+from fieldpost.roles.hub.feed import Feed, Voice
 from fieldpost.roles.hub.session import Session
+from fieldpost.services.waiting import within
 from fieldpost.web import sse
 from fieldpost.web.operations import Call, Caller, Operation, Reply
 from fieldpost.web.problems import problem_of
@@ -45,9 +46,8 @@ class EventVoice:
 class EventStream:
     """The operation; each call is a session of its own."""
 
-    def __init__(self, *, open_session: OpenSession, clock: Clock) -> None:
+    def __init__(self, *, open_session: OpenSession) -> None:
         self._open_session = open_session
-        self._clock = clock
 
     def operation(self) -> Operation:
         """The one there is."""
@@ -90,17 +90,36 @@ class EventStream:
         feed = session.feed
         # Whatever was missed comes first.
         feed.window.is_behind = True
-        said = self._clock.monotonic()
-        while not session.is_over:
-            is_more = await feed.catch_up()
-            while (item := feed.outbox.take_now()) is not None:
-                if item.answer_to is None or feed.window.is_on_its_way(item.answer_to):
-                    said = self._clock.monotonic()
+        async with _following(feed) as following:
+            while not session.is_over and not following.done():
+                item = await within(feed.outbox.take(), sse.KEEP_ALIVE_SECONDS)
+                if item is None:
+                    yield sse.KEEP_ALIVE
+                elif item.answer_to is None or feed.window.is_on_its_way(item.answer_to):
                     # In pieces, each of which waits for the one before: so the answer counts until it is on its way.
                     for start in range(0, len(item.payload), _PIECE_BYTES):
                         yield item.payload[start : start + _PIECE_BYTES]
-            if self._clock.monotonic() - said >= sse.KEEP_ALIVE_SECONDS:
-                said = self._clock.monotonic()
-                yield sse.KEEP_ALIVE
-            if not is_more:
-                await feed.hear(sse.KEEP_ALIVE_SECONDS)
+            if following.done():
+                _raise_from(following)
+
+
+@asynccontextmanager
+async def _following(feed: Feed) -> AsyncIterator[asyncio.Task[None]]:
+    """The feed brings while the context lasts; the outbox wakes who takes from it when it cannot go on."""
+    # A task group may not last over a generator's yields: what ends the generator there would come out as a group.
+    following = asyncio.create_task(feed.follow())  # noqa: TID251
+    following.add_done_callback(lambda _: feed.outbox.wake())
+    try:
+        yield following
+    finally:
+        following.cancel()
+        await asyncio.wait([following])
+
+
+def _raise_from(following: asyncio.Task[None]) -> None:
+    """What it ended with; the first, where several things went wrong."""
+    error: BaseException | None = following.exception()
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if error is not None:
+        raise error

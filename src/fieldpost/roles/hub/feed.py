@@ -5,7 +5,6 @@ that words an answer.
 """
 
 import asyncio
-import math
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Protocol
@@ -91,6 +90,10 @@ class Feed:
         self._is_ledger_away = False
         #: One page at a time: each begins with room in the outbox.
         self._paging = asyncio.Lock()
+        #: Something was heard since it was last looked whether there is anything to catch up with.
+        self._news = asyncio.Event()
+        #: It is time to ask the ledger what was acknowledged elsewhere.
+        self._due = asyncio.Event()
 
     def hint(self, request_id: UUID) -> None:
         """This answer is in the ledger; it is sent unless it was before. Never waits."""
@@ -101,7 +104,11 @@ class Feed:
         """The device has these answers; what waited for their places follows."""
         self._settled(request_ids)
         if self.window.is_behind:
-            self._listener.put(Acknowledged(device_id=self._device_id, request_ids=()))
+            self._nudge()
+
+    def _nudge(self) -> None:
+        """Whoever hears looks again: when it is behind, the ledger is asked earlier."""
+        self._listener.put(Acknowledged(device_id=self._device_id, request_ids=()))
 
     def _settled(self, request_ids: Collection[UUID]) -> None:
         self.window.settle(request_ids)
@@ -109,10 +116,6 @@ class Feed:
             # What the device has not asked for follows its acknowledgements.
             self._is_page_open = False
             self.window.is_behind = True
-
-    def wake(self) -> None:
-        """Whatever this session waits for, it looks again."""
-        self._listener.lose()
 
     async def put_page(self, after: tuple[datetime, UUID] | None, *, limit: int, word: Callable[[Page], bytes]) -> None:
         """Puts a page once there is room for it, to be worded when it is sent."""
@@ -139,13 +142,26 @@ class Feed:
         return Page(answers=admitted, last=None if last is None else (last.completed_at, last.request_id))
 
     async def follow(self) -> None:
-        """Brings what is heard, and what was missed, until cancelled; somebody else takes from the outbox meanwhile."""
-        while True:
-            await self.outbox.room()
-            if not await self.catch_up():
-                await self.hear()
+        """Brings what is heard, and what was missed, until cancelled; somebody else takes from the outbox meanwhile.
 
-    async def catch_up(self) -> bool:
+        Hears although there is no room, and while the ledger is asked: what is acknowledged meanwhile is not sent again.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_up())
+            tasks.create_task(self._recover())
+            while True:
+                await self._hear()
+                self._news.set()
+
+    async def _keep_up(self) -> None:
+        while True:
+            # Before it is looked: what is heard from here on is looked at once more.
+            self._news.clear()
+            await self.outbox.room()
+            if not await self._catch_up():
+                await self._news.wait()
+
+    async def _catch_up(self) -> bool:
         """Puts a page of what was passed over; whether there is another one, and room for it."""
         is_worth_it = self.window.wants_refill or (self._is_overdue and self.window.room > 0)
         self._is_overdue = False
@@ -156,16 +172,18 @@ class Feed:
         except UnavailableError as error:
             self.window.is_behind = True
             self._is_ledger_away = True
+            self._nudge()
             log.info("session_refill_postponed", device_id=self._device_id, error=repr(error))
             return False
 
-    async def hear(self, at_most_seconds: float = math.inf) -> None:
+    async def _hear(self) -> None:
         """Waits for news and puts it; what there is no room for is caught up with later."""
         every_seconds = self._retry_seconds if self.window.is_behind else self._recheck_seconds
-        heard = await self._hearing.hear(every_seconds=every_seconds, at_most_seconds=at_most_seconds)
+        heard = await self._hearing.hear(every_seconds=every_seconds)
         if heard.is_due:
             self._is_ledger_away = False
-            await self._recover(is_loss=heard.is_loss)
+            self.window.is_behind = self.window.is_behind or heard.is_loss
+            self._due.set()
         for event in heard.events:
             self._take(event)
 
@@ -190,16 +208,19 @@ class Feed:
         if self.window.admit(request_id, since=since):
             self.outbox.put(self.voice.answer(request_id, body), answer_to=request_id)
 
-    async def _recover(self, *, is_loss: bool) -> None:
-        """After a loss, and now and then: finds out what was acknowledged elsewhere, and what was missed."""
-        waiting = self.window.on_their_way
-        try:
-            still = set(await self._answers.unacknowledged(self._device_id, waiting))
-            self.window.settle(request_id for request_id in waiting if request_id not in still)
-        except UnavailableError as error:
-            log.info("session_recovery_postponed", device_id=self._device_id, error=repr(error))
-        self.window.is_behind = self.window.is_behind or is_loss
-        self._is_overdue = True
+    async def _recover(self) -> None:
+        """After a loss, and now and then: finds out what was acknowledged elsewhere, and has what was missed looked for."""
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            waiting = self.window.on_their_way
+            try:
+                still = set(await self._answers.unacknowledged(self._device_id, waiting))
+                self.window.settle(request_id for request_id in waiting if request_id not in still)
+            except UnavailableError as error:
+                log.info("session_recovery_postponed", device_id=self._device_id, error=repr(error))
+            self._is_overdue = True
+            self._news.set()
 
     async def _refill(self) -> bool:
         window = self.window
@@ -212,4 +233,6 @@ class Feed:
             for answer in page.answers:
                 self._offer(answer.request_id, answer.body, since=mark)
         window.is_behind = window.is_behind or page.is_more
+        if window.is_behind:
+            self._nudge()
         return page.is_more and window.room > 0

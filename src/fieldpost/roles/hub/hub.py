@@ -84,7 +84,7 @@ class Hub:
 
     def routes(self) -> list[BaseRoute]:
         """The WebSocket, and server-sent events on the same path."""
-        events = EventStream(open_session=self._open_session, clock=self._clock).operation()
+        events = EventStream(open_session=self._open_session).operation()
         return [WebSocketRoute(events.path, self._connect), *routes_of([events], self._credentials)]
 
     async def run(self) -> None:

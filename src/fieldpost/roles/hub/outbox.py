@@ -78,6 +78,10 @@ class Outbox:
         """Puts what is worded when it is taken, whether there is room or not; it is expected to be of this size."""
         self._put(Item(word=word, size_bytes=size_bytes))
 
+    def wake(self) -> None:
+        """Whoever waits to take something comes back with nothing, and looks again."""
+        self.put(b"")
+
     def _put(self, item: Item) -> None:
         self._items.append(item)
         self._size_bytes += item.size_bytes

@@ -43,7 +43,7 @@ class Session:
         """Ends the session from outside."""
         if not self._ending.done():
             self._ending.set_result(SessionEndedError(code, reason))
-            self.feed.wake()
+            self.feed.outbox.wake()
 
     async def until_ended(self) -> NoReturn:
         """Waits for `end`, and raises what it was. Cancel: safe."""
@@ -52,6 +52,5 @@ class Session:
     async def leave(self, reconnect_seconds: float) -> None:
         """Tells the device to come back later, and ends the session."""
         self.feed.outbox.put(self.feed.voice.leaving(reconnect_seconds))
-        self.feed.wake()
         await within(self.feed.outbox.emptied(), self._farewell_seconds)
         self.end(CLOSE_LEAVING, "draining")
