@@ -86,12 +86,14 @@ class Dispatcher:
             self._wake.set()
 
     async def run(self) -> None:
-        """Tops up the work queues until cancelled."""
+        """Tops up the work queues until cancelled, or looks whether whoever does so has caught up."""
         while True:
             self._wake.clear()
             if await self._lease.is_held():
                 for line in self._lines:
                     await self._top_up(line)
+            else:
+                await self._look_for_waiting()
             await within(self._wake.wait(), self._settings.dispatch.interval_seconds)
 
     async def find_lost(self) -> None:
@@ -121,6 +123,12 @@ class Dispatcher:
             self._after_device[line] = jobs[-1].device_id
             await self._dispatch.mark_dispatched([job.request_id for job in jobs], now=now)
             await self._send(line, jobs)
+
+    async def _look_for_waiting(self) -> None:
+        """Forgets backlogs that the lease's holder has worked off: what is recorded here goes on without it again."""
+        for model, priority in tuple(self._backlog):
+            if not await self._dispatch.waiting(model, priority, after_device=0, limit=1, now=self._clock.now()):
+                self._backlog.discard((model, priority))
 
     async def _room(self, line: Line) -> int:
         return self._settings.queues.max_work - await self._broker.depth(work_queue(*line))
