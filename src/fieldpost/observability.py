@@ -1,10 +1,15 @@
-"""Logs and metrics: event names and fields, never prose. Nothing here is global but structlog's configuration at start."""
+"""Logs and metrics: event names and fields, never prose.
+
+Nothing here is global but structlog's configuration at start, and what the running task works on (`handling`).
+"""
 
 import contextlib
 import logging
 import sys
+from contextvars import ContextVar, Token
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -27,6 +32,7 @@ def configure_logs(*, style: str, level: str, instance: str = "") -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            add_handled,
             partial(_add_instance, instance),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -43,6 +49,45 @@ def _add_instance(instance: str, _logger: Any, _method: str, fields: Any) -> Any
     if instance:
         fields["instance"] = instance
     return fields
+
+
+class handling:  # noqa: N801 used like a function
+    """While the context lasts, every line that is logged names this request, its trace and its attempt.
+
+    Cheap, for every request passes through several: what is named becomes text only when a line is written.
+    """
+
+    __slots__ = ("_attempt", "_request_id", "_token", "_traceparent")
+
+    def __init__(self, request_id: UUID, traceparent: str, attempt: int = 0) -> None:
+        self._request_id = request_id
+        self._traceparent = traceparent
+        self._attempt = attempt
+
+    def __enter__(self) -> None:
+        self._token: Token[handling | None] = _handled.set(self)
+
+    def __exit__(self, *_error: object) -> None:
+        _handled.reset(self._token)
+
+    def fields(self) -> dict[str, Any]:
+        """What a line says of it."""
+        told: dict[str, Any] = {"request_id": str(self._request_id)}
+        if self._traceparent:
+            # Between version and parent id.
+            told["trace_id"] = self._traceparent[3:35]
+        if self._attempt:
+            told["attempt"] = self._attempt
+        return told
+
+
+_handled: ContextVar[handling | None] = ContextVar("handled", default=None)
+
+
+def add_handled(_logger: Any, _method: str, fields: Any) -> Any:
+    """Adds what is handled to a line; what the line says itself stands."""
+    handled = _handled.get()
+    return fields if handled is None else {**handled.fields(), **fields}
 
 
 class _StandardErrorLogger(structlog.PrintLogger):

@@ -114,6 +114,7 @@ class Client:
         deadline_seconds: float | None = None,
         idempotency_key: str | None = None,
         cache: bool | None = None,
+        traceparent: str | None = None,
     ) -> UUID:
         """Posts a request; returns its id when it is safe on the server's disk."""
         return self._loop.run(
@@ -125,6 +126,7 @@ class Client:
                 deadline_seconds=deadline_seconds,
                 idempotency_key=idempotency_key,
                 cache=cache,
+                traceparent=traceparent,
             )
         )
 
@@ -143,6 +145,7 @@ class Client:
         deadline_seconds: float | None = None,
         idempotency_key: str | None = None,
         cache: bool | None = None,
+        traceparent: str | None = None,
     ) -> Response:
         """Posts and waits."""
         return self._loop.run(
@@ -155,6 +158,7 @@ class Client:
                 deadline_seconds=deadline_seconds,
                 idempotency_key=idempotency_key,
                 cache=cache,
+                traceparent=traceparent,
             )
         )
 

@@ -99,6 +99,7 @@ class AsyncClient:
         deadline_seconds: float | None = None,
         idempotency_key: str | None = None,
         cache: bool | None = None,
+        traceparent: str | None = None,
     ) -> UUID:
         """Posts a request; returns its id when it is safe on the server's disk.
 
@@ -106,6 +107,7 @@ class AsyncClient:
             question: a prompt, or messages with `role` and `content`.
             idempotency_key: the same key means the same request, however often it is posted; random by default, so
                 that what this call repeats is one request.
+            traceparent: W3C trace context, when this is part of a trace; the server begins one otherwise.
 
         Raises:
             OutcomeUnknownError: given up after a try that may have been accepted; it names the id and the key.
@@ -120,10 +122,13 @@ class AsyncClient:
             deadline_seconds=deadline_seconds,
             idempotency_key=idempotency_key,
             cache=cache,
+            traceparent=traceparent,
         )
 
         async def send() -> UUID:
-            return _decoded(await self._http.call("POST", "/v1/requests", posting.encoded), _Posted).id
+            headers = {"traceparent": posting.traceparent} if posting.traceparent else {}
+            reply = await self._http.call("POST", "/v1/requests", posting.encoded, headers=headers)
+            return _decoded(reply, _Posted).id
 
         return await post_safely(posting, send, retrying=self._retrying, give_up_seconds=self._give_up_seconds)
 
@@ -159,6 +164,7 @@ class AsyncClient:
         deadline_seconds: float | None = None,
         idempotency_key: str | None = None,
         cache: bool | None = None,
+        traceparent: str | None = None,
     ) -> Response:
         """Posts and waits: see `post` and `wait`. `timeout_seconds` begins when the request is accepted."""
         request_id = await self.post(
@@ -169,6 +175,7 @@ class AsyncClient:
             deadline_seconds=deadline_seconds,
             idempotency_key=idempotency_key,
             cache=cache,
+            traceparent=traceparent,
         )
         return await self.wait(request_id, timeout_seconds=timeout_seconds)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 
 import httpx
 
@@ -42,7 +42,9 @@ class Http:
         """Closes all connections."""
         await self._client.aclose()
 
-    async def call(self, method: str, path: str, content: bytes | None = None) -> bytes:
+    async def call(
+        self, method: str, path: str, content: bytes | None = None, *, headers: Mapping[str, str] | None = None
+    ) -> bytes:
         """The reply's body.
 
         Raises:
@@ -50,12 +52,12 @@ class Http:
             OutcomeUnknownError: no whole reply came.
             FieldpostError: what the server says.
         """
-        headers = {} if content is None else {"Content-Type": "application/json"}
+        sent = {**({} if content is None else {"Content-Type": "application/json"}), **(headers or {})}
         async with self._turns:
             with _translated(self._url):
                 async with (
                     asyncio.timeout(CALL_SECONDS),
-                    self._client.stream(method, path, content=content, headers=headers) as reply,
+                    self._client.stream(method, path, content=content, headers=sent) as reply,
                 ):
                     body = await _read(reply)
         raise_for(reply.status_code, reply.headers.get("retry-after"), body)

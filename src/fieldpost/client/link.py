@@ -104,7 +104,7 @@ class Link:
         self._drop(self._end)
         await self._inbox.end(self._end)
 
-    async def request(self, body: RequestBody) -> UUID:
+    async def request(self, body: RequestBody, *, traceparent: str = "") -> UUID:
         """Posts once over the connection; the id when the request is accepted.
 
         Raises:
@@ -113,7 +113,7 @@ class Link:
             FieldpostError: refused.
         """
         ref = secrets.token_hex(8)
-        frame = _encode(frames.RequestFrame(ref=ref, body=body))
+        frame = _encode(frames.RequestFrame(ref=ref, body=body, traceparent=traceparent or None))
         if len(frame) > MAX_REQUEST_BYTES:
             raise RequestTooLargeError(f"{len(frame)} bytes; a frame holds {MAX_REQUEST_BYTES}")
         socket = await self._connected()

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import msgspec
 
+from fieldpost import tracing
 from fieldpost.client.retrying import Retrying
 from fieldpost.errors import (
     BackendTimeoutError,
@@ -29,12 +30,22 @@ class Posting(msgspec.Struct, frozen=True, kw_only=True):
     body: RequestBody
     #: The body as JSON.
     encoded: bytes
+    #: W3C trace context; empty for none.
+    traceparent: str = ""
 
 
-def prepare(device_id: int, question: Question, *, idempotency_key: str | None = None, **options: Any) -> Posting:
+def prepare(
+    device_id: int,
+    question: Question,
+    *,
+    idempotency_key: str | None = None,
+    traceparent: str | None = None,
+    **options: Any,
+) -> Posting:
     """Checks what is asked and gives it a key when it has none.
 
     Args:
+        traceparent: goes beside the body; one that is not valid is left out.
         options: the other members of the body; those that are None are left out.
 
     Raises:
@@ -56,7 +67,9 @@ def prepare(device_id: int, question: Question, *, idempotency_key: str | None =
         raise InvalidRequestError(str(error).replace("`$.", "`")) from error
     if len(encoded) > MAX_BODY_BYTES:
         raise RequestTooLargeError(f"{len(encoded)} bytes; {MAX_BODY_BYTES} at most")
-    return Posting(request_id=keyed_id(device_id, key), body=body, encoded=encoded)
+    return Posting(
+        request_id=keyed_id(device_id, key), body=body, encoded=encoded, traceparent=tracing.read(traceparent)
+    )
 
 
 async def post_safely(

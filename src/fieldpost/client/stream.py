@@ -90,6 +90,7 @@ class Stream:
         deadline_seconds: float | None = None,
         idempotency_key: str | None = None,
         cache: bool | None = None,
+        traceparent: str | None = None,
     ) -> UUID:
         """Posts a request over the connection; returns its id when it is safe on the server's disk.
 
@@ -106,11 +107,12 @@ class Stream:
             deadline_seconds=deadline_seconds,
             idempotency_key=idempotency_key,
             cache=cache,
+            traceparent=traceparent,
         )
         async with self._turns:
             return await post_safely(
                 posting,
-                lambda: self._link.request(posting.body),
+                lambda: self._link.request(posting.body, traceparent=posting.traceparent),
                 retrying=self._retrying,
                 give_up_seconds=self._give_up_seconds,
             )

@@ -28,12 +28,20 @@ class HelloPage(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag
 
 
 class RequestFrame(
-    msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="Request", forbid_unknown_fields=True
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag_field="type",
+    tag="Request",
+    forbid_unknown_fields=True,
+    omit_defaults=True,
 ):
     """Device: posts a request; `ref` is echoed in `Accepted` or `Rejected`."""
 
     ref: IdempotencyKey
     body: RequestBody
+    #: W3C trace context; one that is not valid is ignored.
+    traceparent: str | None = None
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True, omit_defaults=True):
@@ -41,6 +49,8 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=
 
     ref: str
     request_id: UUID
+    #: W3C trace context, under which the request goes on; empty from servers that have none.
+    traceparent: str = ""
 
 
 class Rejected(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True, omit_defaults=True):

@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 
 from fieldpost.messages.texts import NAME_PATTERN, NO_NUL_PATTERN, Text
+from fieldpost.tracing import LENGTH
 
 #: A request body in bytes, everything included; larger input is an attachment.
 MAX_BODY_BYTES = 2**20
@@ -82,6 +83,13 @@ class RequestBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     cache: bool = True
 
 
+class Envelope(RequestBody, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a device drops as a file: a body, and what other doors take beside it."""
+
+    #: W3C trace context; one that is not valid is ignored.
+    traceparent: str | None = None
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A request on its way: what doors publish and the ledger keeps."""
 
@@ -103,6 +111,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     parameters: dict[str, Any] = {}
     #: Folder door: the name of the dropped file, which names the answer's file.
     file_name: str | None = None
+    #: W3C trace context; empty in what was accepted before there was one.
+    traceparent: Annotated[str, msgspec.Meta(max_length=LENGTH)] = ""
 
 
 class RequestStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -57,6 +57,8 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: Problem | None = None
     #: Folder door: the file that asked.
     file_name: str | None = None
+    #: W3C trace context of the request.
+    traceparent: str = ""
 
 
 class StoredResponse(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +81,7 @@ class AttemptResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     model: str
     accepted_at: datetime
     file_name: str | None = None
+    traceparent: str = ""
     output: Output | None = None
     error: Problem | None = None
     #: With `error`: whether another attempt may succeed, and the shortest wait before it.

@@ -5,12 +5,12 @@ from enum import StrEnum
 import msgspec
 
 from fieldpost.errors import ConflictError, InvalidRequestError, UnsupportedMediaTypeError
-from fieldpost.messages.requests import Input, RequestBody
+from fieldpost.messages.requests import Envelope, Input
 from fieldpost.policy.settling import is_conflict_copy
 
 #: What some editors put before UTF-8.
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_decode = msgspec.json.Decoder(RequestBody).decode
+_decode = msgspec.json.Decoder(Envelope).decode
 
 
 class DropKind(StrEnum):
@@ -45,7 +45,7 @@ def kind_of(name: str) -> DropKind:
     raise UnsupportedMediaTypeError("drop a .txt or .md file with a prompt, or a .json file with a request")
 
 
-def body_of(kind: DropKind, content: bytes) -> RequestBody:
+def body_of(kind: DropKind, content: bytes) -> Envelope:
     """The request in a file.
 
     Raises:
@@ -55,7 +55,7 @@ def body_of(kind: DropKind, content: bytes) -> RequestBody:
     return _envelope(content) if kind is DropKind.ENVELOPE else _prompt(content)
 
 
-def _envelope(content: bytes) -> RequestBody:
+def _envelope(content: bytes) -> Envelope:
     try:
         return _decode(content.removeprefix(_BYTE_ORDER_MARK))
     except UnicodeDecodeError as error:
@@ -64,7 +64,7 @@ def _envelope(content: bytes) -> RequestBody:
         raise InvalidRequestError("nested too deeply") from None
 
 
-def _prompt(content: bytes) -> RequestBody:
+def _prompt(content: bytes) -> Envelope:
     try:
         text = content.removeprefix(_BYTE_ORDER_MARK).decode()
     except UnicodeDecodeError as error:
@@ -73,4 +73,4 @@ def _prompt(content: bytes) -> RequestBody:
         raise InvalidRequestError("a NUL character in a text")
     if not text.strip():
         raise InvalidRequestError("nothing is asked: the file is empty")
-    return RequestBody(input=Input(prompt=text))
+    return Envelope(input=Input(prompt=text))

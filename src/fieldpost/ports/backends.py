@@ -11,6 +11,8 @@ from fieldpost.ports.folders import Folders
 from fieldpost.ports.ledger import Ledger
 from fieldpost.ports.models import Library, Model
 from fieldpost.ports.shared import Shared
+from fieldpost.ports.tracing import Tracer
+from fieldpost.tracing import Untraced
 
 
 class Backends(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +32,7 @@ class Backends(msgspec.Struct, frozen=True, kw_only=True):
     pepper: bytes
     #: Keyed hashes of operators' secrets, by name.
     operators: Mapping[str, bytes]
+    tracer: Tracer = msgspec.field(default_factory=Untraced)
 
     def ledger_of(self, device_id: int) -> Ledger:
         """The ledger of the shard that owns this device."""

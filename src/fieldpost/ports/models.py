@@ -18,6 +18,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     messages: Sequence[ChatMessage]
     parameters: dict[str, Any] = {}
     timeout_seconds: float
+    #: W3C trace context, for servers that take it.
+    traceparent: str = ""
 
 
 class Passage(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,14 +25,21 @@ class Attempting:
         self._clock = clock
         self._timeout_seconds = timeout_seconds
 
-    async def attempt(self, claim: Claim, model: Model) -> AttemptResult:
-        """Asks the model; whatever goes wrong becomes part of the result. Cancel: safe, nothing is reported."""
+    async def attempt(self, claim: Claim, model: Model, *, traceparent: str = "") -> AttemptResult:
+        """Asks the model; whatever goes wrong becomes part of the result. Cancel: safe, nothing is reported.
+
+        Args:
+            traceparent: the attempt's, for the model.
+        """
         request = claim.request
         limit_seconds = attempt_seconds(
             now=self._clock.now(), deadline_at=request.deadline_at, timeout_seconds=self._timeout_seconds
         )
         question = Question(
-            messages=request.input.as_messages(), parameters=request.parameters, timeout_seconds=limit_seconds
+            messages=request.input.as_messages(),
+            parameters=request.parameters,
+            timeout_seconds=limit_seconds,
+            traceparent=traceparent,
         )
         await self._publish_start(claim)
         try:
@@ -108,6 +115,7 @@ def _result(
         model=request.model,
         accepted_at=request.accepted_at,
         file_name=request.file_name,
+        traceparent=request.traceparent,
         output=output,
         error=error,
         retryable=retryable,

@@ -62,6 +62,7 @@ def _finish(result: AttemptResult, now: datetime) -> Finish:
         output=result.output,
         error=result.error,
         file_name=result.file_name,
+        traceparent=result.traceparent,
     )
     reason = None if result.error is None else in_full(result.error.title, result.error.detail)
     return Finish(request_id=result.request_id, attempt=result.attempt, response=response, dead_letter=reason)

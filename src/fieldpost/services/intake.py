@@ -22,11 +22,12 @@ from fieldpost.errors import (
 from fieldpost.messages.devices import Credential
 from fieldpost.messages.identity import body_hash, keyed_id, time_id
 from fieldpost.messages.requests import Channel, Request, RequestBody
-from fieldpost.observability import Metrics, get_logger
+from fieldpost.observability import Metrics, get_logger, handling
 from fieldpost.ports.backends import Backends
 from fieldpost.services.queues import requests_queue
 from fieldpost.services.remembering import Remembered, recall, remember
 from fieldpost.settings import Settings
+from fieldpost.tracing import fresh, read
 
 #: Requests whose outcome is open, remembered so that their key is not taken for another one.
 _MAX_OPEN = 10_000
@@ -41,6 +42,8 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
 
     request_id: UUID
     body_hash: bytes
+    #: W3C trace context, under which the request goes on: the first one's, of a duplicate.
+    traceparent: str = ""
     #: None of a duplicate.
     accepted_at: datetime | None = None
     duplicate: bool = False
@@ -54,6 +57,7 @@ class Intake:
     ) -> None:
         self.default_model = settings.model.name or ("library" if not settings.model.url else "model")
         self._backends = backends
+        self._tracer = backends.tracer
         self._clock = clock
         self._source = source
         self._accepted = {channel: metrics.accepted.labels(channel.value) for channel in Channel}
@@ -74,11 +78,13 @@ class Intake:
         idempotency_key: str | None = None,
         parameters: dict[str, Any] | None = None,
         file_name: str | None = None,
+        traceparent: str | None = None,
     ) -> Accepted:
         """Returns when the request is on the broker's disk.
 
         Args:
             idempotency_key: from outside the body (a header, a frame's ref, a file); must agree with the body's.
+            traceparent: W3C trace context as it was sent; without one, or a valid one, a trace begins here.
 
         Raises:
             InvalidRequestError: not exactly one of prompt and messages, keys that differ, an unknown model.
@@ -87,14 +93,32 @@ class Intake:
         """
         if self._is_draining:
             raise DrainingError
-        request = self._request(device, body, channel, idempotency_key, parameters or {}, file_name)
-        if request.idempotency_key is not None and await self._is_known(request):
-            return Accepted(request_id=request.id, body_hash=request.body_hash, duplicate=True)
+        with self._tracer.span("accept", read(traceparent), channel=channel.value) as carried:
+            carried = carried or fresh(self._source)
+            request = self._request(device, body, channel, idempotency_key, parameters or {}, file_name, carried)
+            with handling(request.id, carried):
+                return await self._take(request)
+
+    async def _take(self, request: Request) -> Accepted:
+        if request.idempotency_key is not None and (known := await self._known(request)) is not None:
+            log.debug("request_known", channel=request.channel.value)
+            return Accepted(
+                request_id=request.id,
+                body_hash=request.body_hash,
+                traceparent=known.traceparent or request.traceparent,
+                duplicate=True,
+            )
         await self._publish(request)
         # From here on it is accepted: nothing that follows may say otherwise.
-        self._accepted[channel].inc()
+        self._accepted[request.channel].inc()
+        log.debug("request_accepted", channel=request.channel.value)
         await self._remember(request)
-        return Accepted(request_id=request.id, body_hash=request.body_hash, accepted_at=request.accepted_at)
+        return Accepted(
+            request_id=request.id,
+            body_hash=request.body_hash,
+            traceparent=request.traceparent,
+            accepted_at=request.accepted_at,
+        )
 
     async def _publish(self, request: Request) -> None:
         """Has the broker confirm the request; while the outcome is open its key stands for this request alone."""
@@ -120,7 +144,7 @@ class Intake:
         try:
             await remember([request], self._backends.shared.values)
         except FieldpostError as error:
-            log.warning("request_not_remembered", request_id=str(request.id), error=repr(error))
+            log.warning("request_not_remembered", error=repr(error))
         # Not when this was cut short: then its key stands for it here alone.
         self._open.pop(request.id, None)
 
@@ -137,6 +161,7 @@ class Intake:
         outer_key: str | None,
         parameters: dict[str, Any],
         file_name: str | None,
+        traceparent: str,
     ) -> Request:
         key = _one_key(body.idempotency_key, outer_key)
         if (body.input.prompt is None) == (body.input.messages is None):
@@ -162,14 +187,15 @@ class Intake:
             cache=body.cache,
             parameters=parameters,
             file_name=file_name,
+            traceparent=traceparent,
         )
 
-    async def _is_known(self, request: Request) -> bool:
+    async def _known(self, request: Request) -> Remembered | None:
         remembered = await self.recall(request.id, request.device_id)
         known_hash = remembered.body_hash if remembered else self._open.get(request.id)
         if known_hash is not None and known_hash != request.body_hash:
             raise IdempotencyConflictError("the first request under this key stands", request_id=str(request.id))
-        return remembered is not None
+        return remembered
 
 
 def asked_hash(body: RequestBody, *, model: str, parameters: dict[str, Any]) -> bytes:

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from fieldpost.clock import Clock
 from fieldpost.messages.requests import Request
-from fieldpost.observability import get_logger
+from fieldpost.observability import get_logger, handling
 from fieldpost.ports.backends import Backends
 from fieldpost.ports.ledger import RecordOutcome
 from fieldpost.services.consuming import BatchConsumer
@@ -24,6 +24,7 @@ class Recording:
     ) -> None:
         self._records = backends.ledgers[shard].records
         self._models = frozenset(backends.model_names)
+        self._tracer = backends.tracer
         self._clock = clock
         self._dispatcher = dispatcher
         self._consumer = BatchConsumer(
@@ -39,6 +40,7 @@ class Recording:
         first: dict[UUID, Request] = {}
         for request in batch:
             first.setdefault(request.id, request)
+        began_at = self._clock.now()
         chosen = await self._dispatcher.choose(request for request in first.values() if request.model in self._models)
         outcomes = await self._records.record(batch, dispatched=chosen, now=self._clock.now())
         new = {
@@ -49,8 +51,15 @@ class Recording:
         if len(chosen) < len(new):
             self._dispatcher.wake()
         for request_id, outcome in outcomes.items():
-            if outcome is RecordOutcome.CONFLICT:
-                log.warning("idempotency_conflict", request_id=str(request_id))
+            with handling(request_id, first[request_id].traceparent):
+                if outcome is RecordOutcome.CONFLICT:
+                    log.warning("idempotency_conflict")
+                else:
+                    log.debug("request_recorded", outcome=outcome.value)
+        if self._tracer.is_on:
+            for request in first.values():
+                with self._tracer.span("record", request.traceparent, started_at=began_at):
+                    pass
 
     async def _bury(self, body: bytes, reason: str) -> None:
         await self._records.bury(reason=reason, body=body, now=self._clock.now())

@@ -23,6 +23,7 @@ class Remembered(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     model: str
     accepted_at: datetime
     body_hash: bytes
+    traceparent: str = ""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -68,6 +69,7 @@ def _remembered(request: Request) -> Remembered:
         model=request.model,
         accepted_at=request.accepted_at,
         body_hash=request.body_hash,
+        traceparent=request.traceparent,
     )
 
 

@@ -10,7 +10,7 @@ from fieldpost.clock import Clock
 from fieldpost.messages.events import Event, ResponseReady, device_channel
 from fieldpost.messages.requests import Channel
 from fieldpost.messages.responses import AttemptResult
-from fieldpost.observability import Metrics
+from fieldpost.observability import Metrics, get_logger, handling
 from fieldpost.ports.backends import Backends
 from fieldpost.ports.ledger import Finish, Finished, Retry
 from fieldpost.services.consuming import BatchConsumer
@@ -21,15 +21,18 @@ from fieldpost.services.queues import results_queue
 from fieldpost.settings import Settings
 
 
-class _Times(msgspec.Struct, frozen=True):
-    """Of a Response, what is measured; the rest of it is stepped over, not read."""
+class _Summary(msgspec.Struct, frozen=True):
+    """Of a Response, what is measured and told; the rest of it is stepped over, not read."""
 
     model: str
     accepted_at: datetime
     completed_at: datetime
+    traceparent: str = ""
 
 
-_decode_times = msgspec.json.Decoder(_Times).decode
+_decode_summary = msgspec.json.Decoder(_Summary).decode
+
+log = get_logger()
 
 
 class Announcing:
@@ -39,13 +42,15 @@ class Announcing:
         self._max_event_bytes = settings.recording.max_event_bytes
         self._bus = backends.shared.bus
         self._filing = filing
+        self._tracer = backends.tracer
         self._metrics = metrics
 
     async def announce(self, finished: Sequence[Finished]) -> None:
         """Hints only: what does not arrive is found in the ledger."""
         events: defaultdict[str, list[Event]] = defaultdict(list)
-        for entry in finished:
-            self._measure(entry)
+        summaries = [_decode_summary(entry.body) for entry in finished]
+        for entry, summary in zip(finished, summaries, strict=True):
+            self._measure(entry, summary)
             to_folder = entry.channel is Channel.FOLDER
             events[device_channel(entry.device_id)].append(
                 ResponseReady(
@@ -59,13 +64,18 @@ class Announcing:
                 self._filing.wake()
         for channel, channel_events in events.items():
             await self._bus.publish(channel, channel_events)
+        if self._tracer.is_on:
+            for summary in summaries:
+                with self._tracer.span("deliver", summary.traceparent, started_at=summary.completed_at):
+                    pass
 
-    def _measure(self, entry: Finished) -> None:
+    def _measure(self, entry: Finished, summary: _Summary) -> None:
+        with handling(entry.request_id, summary.traceparent):
+            log.debug("request_finished", state=entry.state.value)
         self._metrics.finished.labels(entry.state.value).inc()
-        times = _decode_times(entry.body)
-        seconds = (times.completed_at - times.accepted_at).total_seconds()
+        seconds = (summary.completed_at - summary.accepted_at).total_seconds()
         # A clock that was set back meanwhile is no negative time.
-        self._metrics.answer_seconds.labels(times.model, entry.state.value).observe(max(seconds, 0.0))
+        self._metrics.answer_seconds.labels(summary.model, entry.state.value).observe(max(seconds, 0.0))
 
 
 class Results:

@@ -16,7 +16,7 @@ import msgspec
 from fieldpost.clock import Clock
 from fieldpost.errors import CorruptDataError, FieldpostError, UnavailableError
 from fieldpost.messages.responses import AttemptResult, Job
-from fieldpost.observability import Metrics, get_logger
+from fieldpost.observability import Metrics, get_logger, handling
 from fieldpost.ports.backends import Backends
 from fieldpost.ports.broker import Consumer, Delivery
 from fieldpost.ports.ledger import Claim
@@ -173,9 +173,22 @@ class Lane:
         return claims
 
     async def _work(self, claim: Claim) -> None:
-        result = await self._attempting.attempt(claim, self._backends.models[claim.request.model])
-        self._metrics.attempts.labels(self._model, "answered" if result.error is None else "failed").inc()
-        await self._report(result)
+        request = claim.request
+        with handling(request.id, request.traceparent, claim.attempt):
+            log.debug("attempt_claimed", model=self._model)
+            result = await self._attempt(claim)
+            log.debug("attempt_ended", model=self._model, is_answered=result.error is None)
+            self._metrics.attempts.labels(self._model, "answered" if result.error is None else "failed").inc()
+            await self._report(result)
+
+    async def _attempt(self, claim: Claim) -> AttemptResult:
+        request, tracer = claim.request, self._backends.tracer
+        if claim.attempt == 1:
+            with tracer.span("dispatch-wait", request.traceparent, started_at=request.accepted_at, model=self._model):
+                pass
+        with tracer.span("attempt", request.traceparent, model=self._model, attempt=claim.attempt) as traceparent:
+            model = self._backends.models[request.model]
+            return await self._attempting.attempt(claim, model, traceparent=traceparent)
 
     async def _report(self, result: AttemptResult) -> None:
         """Tries until the broker has it; if the claim is lost meanwhile, this is cancelled like the attempt."""
@@ -185,7 +198,7 @@ class Lane:
             try:
                 await self._backends.broker.publish(queue, [_encode(result)])
             except UnavailableError as error:
-                log.warning("report_failed", request_id=str(result.request_id), error=repr(error))
+                log.warning("report_failed", error=repr(error))
                 await self._clock.sleep(pause_seconds)
                 pause_seconds = min(2 * pause_seconds, _MAX_PAUSE_SECONDS)
             else:

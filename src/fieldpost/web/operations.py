@@ -128,6 +128,12 @@ IDEMPOTENCY_KEY = Parameter(
     description="The same key again is the same request",
     place="header",
 )
+TRACEPARENT = Parameter(
+    name="traceparent",
+    schema={"type": "string"},
+    description="W3C trace context; one that is not valid is ignored",
+    place="header",
+)
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):

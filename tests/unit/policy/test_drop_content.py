@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from fieldpost.errors import ConflictError, InvalidRequestError, RejectedError, UnsupportedMediaTypeError
-from fieldpost.messages.requests import Input, Priority, RequestBody
+from fieldpost.messages.requests import Envelope, Input, Priority
 from fieldpost.policy.drop_content import DropKind, body_of, kind_of
 
 
@@ -34,7 +34,7 @@ def test_files_of_other_names_are_refused(name: str, error: type[RejectedError])
     ],
 )
 def test_a_prompt_is_the_text_as_it_is_without_a_byte_order_mark(content: bytes, prompt: str) -> None:
-    assert RequestBody(input=Input(prompt=prompt)) == body_of(DropKind.PROMPT, content)
+    assert Envelope(input=Input(prompt=prompt)) == body_of(DropKind.PROMPT, content)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_what_is_no_text_is_refused(content: bytes) -> None:
 def test_an_envelope_is_a_request_as_posted(mark: bytes) -> None:
     content = b'{"input": {"prompt": "Why?"}, "priority": "high", "idempotency_key": "k"}'
 
-    expected = RequestBody(input=Input(prompt="Why?"), priority=Priority.HIGH, idempotency_key="k")
+    expected = Envelope(input=Input(prompt="Why?"), priority=Priority.HIGH, idempotency_key="k")
     assert expected == body_of(DropKind.ENVELOPE, mark + content)
 
 

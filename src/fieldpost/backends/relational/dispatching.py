@@ -50,6 +50,9 @@ _IN_FLIGHT = (
     requests.c.dispatched_at.is_not(None),
 )
 _COUNT = select(func.count()).select_from(requests).where(*_IN_FLIGHT)
+_COUNT_SOME = select(func.count()).select_from(
+    select(requests.c.id).where(*_IN_FLIGHT).limit(bindparam("row_limit")).subquery()
+)
 _LOST = (
     select(requests.c.id)
     .where(*_IN_FLIGHT, requests.c.dispatched_at < bindparam("before"))
@@ -130,17 +133,29 @@ def mark_dispatched(connection: Connection, request_ids: Sequence[UUID], now: da
     connection.execute(_MARK, {"ids": list(request_ids), "now": now})
 
 
+def dispatched(connection: Connection, model: str, priority: Priority, limit: int) -> int:
+    """See `ports.ledger.Dispatch.dispatched`."""
+    which = {"model": model, "priority": rows.PRIORITY_NUMBERS[priority], "row_limit": limit}
+    return connection.scalar(_COUNT_SOME, which) or 0
+
+
 def undispatch(
-    connection: Connection, model: str, priority: Priority, in_queue: int, dispatched_before: datetime, limit: int
+    connection: Connection,
+    model: str,
+    priority: Priority,
+    in_queue: int,
+    dispatched_before: datetime,
+    surely_before: datetime,
+    limit: int,
 ) -> int:
     """See `ports.ledger.Dispatch.undispatch`."""
     which = {"model": model, "priority": rows.PRIORITY_NUMBERS[priority]}
     missing = (connection.scalar(_COUNT, which) or 0) - in_queue
-    if missing <= 0:
-        return 0
-    lost = list(connection.scalars(_LOST, which | {"before": dispatched_before, "row_limit": min(missing, limit)}))
+    lost = set(connection.scalars(_LOST, which | {"before": surely_before, "row_limit": limit}))
+    if missing > len(lost):
+        lost.update(connection.scalars(_LOST, which | {"before": dispatched_before, "row_limit": min(missing, limit)}))
     if lost:
-        connection.execute(_UNDISPATCH, {"ids": lost})
+        connection.execute(_UNDISPATCH, {"ids": list(lost)})
     return len(lost)
 
 
@@ -183,6 +198,7 @@ def reap(
 
 
 def _finished(row: Any, state: RequestState, problem: Problem, now: datetime) -> Finished:
+    request = rows.readable(row.envelope)
     response = Response(
         request_id=row.id,
         status=state,
@@ -192,6 +208,7 @@ def _finished(row: Any, state: RequestState, problem: Problem, now: datetime) ->
         completed_at=now,
         error=problem,
         file_name=row.file_name,
+        traceparent="" if request is None else request.traceparent,
     )
     return Finished(
         request_id=row.id,

@@ -241,6 +241,7 @@ def _cancelled(request: Request, attempts: int, now: datetime) -> dict[str, Any]
         accepted_at=request.accepted_at,
         completed_at=now,
         file_name=request.file_name,
+        traceparent=request.traceparent,
     )
     return {
         "state": CANCELLED,

@@ -19,7 +19,7 @@ from fieldpost.services.mailbox import Mailbox
 from fieldpost.settings import ChatSettings
 from fieldpost.web import sse
 from fieldpost.web.decoding import decoder
-from fieldpost.web.operations import IDEMPOTENCY_KEY, Call, Caller, Operation, Parameter, Reply
+from fieldpost.web.operations import IDEMPOTENCY_KEY, TRACEPARENT, Call, Caller, Operation, Parameter, Reply
 from fieldpost.web.problems import openai_error, openai_error_reply
 
 encode = msgspec.json.Encoder().encode
@@ -70,7 +70,7 @@ class ChatOperations:
                 handler=self._complete,
                 body=ChatRequest,
                 decode=_read,
-                parameters=[IDEMPOTENCY_KEY],
+                parameters=[IDEMPOTENCY_KEY, TRACEPARENT],
                 answers={200: ("The completion, or its chunks", ChatCompletion, "application/json,text/event-stream")},
                 problems=(404, 409, 500, 502, 503, 504, 507),
                 example={"model": self._models[0], "messages": [{"role": "user", "content": "How long may I drive?"}]},
@@ -143,6 +143,7 @@ class ChatOperations:
             channel=Channel.HTTP,
             idempotency_key=call.idempotency_key(),
             parameters=request.parameters(),
+            traceparent=call.header(b"traceparent"),
         )
         return accepted.request_id
 

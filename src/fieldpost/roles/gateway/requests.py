@@ -17,8 +17,19 @@ from fieldpost.services.intake import Intake
 from fieldpost.services.mailbox import Mailbox
 from fieldpost.settings import ServerSettings
 from fieldpost.web import sse
-from fieldpost.web.operations import AFTER_CURSOR, IDEMPOTENCY_KEY, Call, Caller, Operation, Parameter, Reply
+from fieldpost.web.operations import (
+    AFTER_CURSOR,
+    IDEMPOTENCY_KEY,
+    TRACEPARENT,
+    Call,
+    Caller,
+    Operation,
+    Parameter,
+    Reply,
+)
 from fieldpost.web.preferences import wait_seconds
+
+Headers = Sequence[tuple[bytes, bytes]]
 
 encode = msgspec.json.Encoder().encode
 
@@ -82,7 +93,7 @@ class RequestOperations:
                 summary="Posts a request",
                 handler=self._post,
                 body=RequestBody,
-                parameters=[IDEMPOTENCY_KEY, _PREFER],
+                parameters=[IDEMPOTENCY_KEY, TRACEPARENT, _PREFER],
                 answers={
                     202: ("It is safe on disk", AcceptedBody, "application/json"),
                     200: ("With `Prefer: wait`: the response", Response, "application/json"),
@@ -173,21 +184,28 @@ class RequestOperations:
         key = call.idempotency_key()
         if key is not None and call.body.idempotency_key not in (None, key):
             raise ConflictError("header and body name different idempotency keys", errors=("idempotency_key",))
-        accepted = await self._intake.accept(call.device, call.body, channel=Channel.HTTP, idempotency_key=key)
+        accepted = await self._intake.accept(
+            call.device,
+            call.body,
+            channel=Channel.HTTP,
+            idempotency_key=key,
+            traceparent=call.header(b"traceparent"),
+        )
+        trace = (b"traceparent", accepted.traceparent.encode())
         if seconds is None:
-            return _accepted(accepted.request_id)
+            return _accepted(accepted.request_id, trace)
         # It is on disk; nobody who waits holds it in memory too.
         call.body = None
-        return await self._wait(call.device.device_id, accepted.request_id, seconds)
-
-    async def _wait(self, device_id: int, request_id: UUID, seconds: float) -> Reply:
         applied = (b"preference-applied", b"wait=%d" % int(seconds))
+        return await self._wait(call.device.device_id, accepted.request_id, seconds, [applied, trace])
+
+    async def _wait(self, device_id: int, request_id: UUID, seconds: float, headers: Headers) -> Reply:
         body = await self._answers.wait(device_id, request_id, timeout_seconds=seconds)
         if body is None:
-            return _accepted(request_id, applied)
+            return _accepted(request_id, *headers)
         return Reply(
             body=body,
-            headers=[(b"location", b"/v1/requests/%s" % str(request_id).encode()), applied],
+            headers=[(b"location", b"/v1/requests/%s" % str(request_id).encode()), *headers],
             on_sent=lambda: self._answers.acknowledge(device_id, [request_id]),
         )
 

@@ -165,8 +165,11 @@ class Conversation:
             frame.body,
             channel=Channel.WEBSOCKET,
             idempotency_key=frame.body.idempotency_key or frame.ref,
+            traceparent=frame.traceparent,
         )
-        await self._say(frames.Accepted(ref=frame.ref, request_id=accepted.request_id))
+        await self._say(
+            frames.Accepted(ref=frame.ref, request_id=accepted.request_id, traceparent=accepted.traceparent)
+        )
 
     async def _acknowledge(self, request_ids: Sequence[UUID]) -> None:
         if len(request_ids) > frames.MAX_ACK_IDS:

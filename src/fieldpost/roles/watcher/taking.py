@@ -13,7 +13,7 @@ from fieldpost.errors import (
     RequestTooLargeError,
 )
 from fieldpost.messages.devices import Credential
-from fieldpost.messages.requests import MAX_BODY_BYTES, Channel, RequestBody
+from fieldpost.messages.requests import MAX_BODY_BYTES, Channel, Envelope
 from fieldpost.observability import get_logger
 from fieldpost.policy.drop_content import DropKind, body_of, kind_of
 from fieldpost.policy.settling import drop_key
@@ -70,6 +70,7 @@ class Taking:
             channel=Channel.FOLDER,
             idempotency_key=body.idempotency_key or own_key,
             file_name=drop.name,
+            traceparent=body.traceparent,
         )
         return Taken(
             request_id=accepted.request_id,
@@ -105,7 +106,7 @@ def _kind(drop: Drop) -> DropKind:
     return kind
 
 
-def _body(kind: DropKind, content: bytes) -> RequestBody:
+def _body(kind: DropKind, content: bytes) -> Envelope:
     try:
         return body_of(kind, content)
     except msgspec.MsgspecError as error:

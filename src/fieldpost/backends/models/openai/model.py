@@ -119,6 +119,7 @@ class OpenAIModel:
             model=self._name,
             messages=conversation,
             stream=True,
+            extra_headers={"traceparent": question.traceparent} if question.traceparent else None,
             extra_body={**question.parameters, **counting},
             timeout=httpx2.Timeout(question.timeout_seconds, connect=_CONNECT_SECONDS),
         )
