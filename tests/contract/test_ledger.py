@@ -499,19 +499,46 @@ async def test_devices_take_turns_beginning_after_the_last_one(ledger: Ledger) -
     assert [4, 5, 1, 2] == [job.device_id for job in jobs]
 
 
+async def _undispatch(ledger: Ledger, *, in_queue: int, before: float, surely: float = -1, limit: int = 100) -> int:
+    return await ledger.dispatch.undispatch(
+        "library",
+        Priority.NORMAL,
+        in_queue=in_queue,
+        dispatched_before=at(before),
+        surely_before=at(surely),
+        limit=limit,
+    )
+
+
 async def test_dispatched_requests_that_are_in_no_queue_wait_again(ledger: Ledger) -> None:
     requests = [a_request() for _ in range(5)]
     await _record(ledger, *requests)
 
-    async def undispatch(in_queue: int, before: float) -> int:
-        return await ledger.dispatch.undispatch(
-            "library", Priority.NORMAL, in_queue=in_queue, dispatched_before=at(before), limit=100
-        )
-
-    assert 0 == await undispatch(in_queue=5, before=100)
-    assert 0 == await undispatch(in_queue=2, before=0)
-    assert 3 == await undispatch(in_queue=2, before=100)
+    assert 0 == await _undispatch(ledger, in_queue=5, before=100)
+    assert 0 == await _undispatch(ledger, in_queue=2, before=0)
+    assert 5 == await ledger.dispatch.dispatched("library", Priority.NORMAL, limit=100)
+    assert 4 == await ledger.dispatch.dispatched("library", Priority.NORMAL, limit=4)
+    assert 3 == await _undispatch(ledger, in_queue=2, before=100)
     assert 3 == len(await _waiting(ledger))
+    assert 2 == await ledger.dispatch.dispatched("library", Priority.NORMAL, limit=100)
+
+
+async def test_what_was_dispatched_too_long_ago_waits_again_however_full_the_queue_is(ledger: Ledger) -> None:
+    old, young = [a_request() for _ in range(5)], [a_request() for _ in range(5)]
+    await _record(ledger, *old)
+    await ledger.records.record(young, dispatched={request.id for request in young}, now=at(50))
+
+    assert 0 == await _undispatch(ledger, in_queue=200, before=100, surely=0)
+    assert 2 == await _undispatch(ledger, in_queue=200, before=100, surely=50, limit=2)
+    assert 3 == await _undispatch(ledger, in_queue=200, before=100, surely=50)
+    assert 0 == await _undispatch(ledger, in_queue=200, before=100, surely=50)
+    assert {request.id for request in old} == {job.request_id for job in await _waiting(ledger)}
+
+
+async def test_no_more_wait_again_than_asked_for(ledger: Ledger) -> None:
+    await _record(ledger, *(a_request() for _ in range(8)))
+
+    assert 6 == await _undispatch(ledger, in_queue=0, before=100, surely=0, limit=6)
 
 
 # Reaping

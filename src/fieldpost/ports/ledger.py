@@ -236,13 +236,25 @@ class Dispatch(Protocol):
         """Marks requests as sent to a work queue."""
         ...
 
+    async def dispatched(self, model: str, priority: Priority, *, limit: int) -> int:
+        """How many requests are dispatched and not yet claimed; not counted past `limit`."""
+        ...
+
     async def undispatch(
-        self, model: str, priority: Priority, *, in_queue: int, dispatched_before: datetime, limit: int
+        self,
+        model: str,
+        priority: Priority,
+        *,
+        in_queue: int,
+        dispatched_before: datetime,
+        surely_before: datetime,
+        limit: int,
     ) -> int:
         """Marks requests as waiting again whose work message must be lost; returns how many.
 
         Those are the oldest dispatched before `dispatched_before` by which the ledger's count of dispatched and unclaimed
-        requests exceeds `in_queue`, the depth of the work queue.
+        requests exceeds `in_queue`, the depth of the work queue. Other shards' jobs stand in it too and can hide what is
+        lost: so also those dispatched before `surely_before`, whatever the count. At most `limit`.
         """
         ...
 

@@ -39,6 +39,9 @@ class Dispatcher:
         self._clock = clock
         self._lease = lease
         self._lines: Sequence[Line] = [(model, priority) for model in backends.model_names for priority in PRIORITIES]
+        shards = len(backends.ledgers)
+        #: Of each line what no other shard can take away; together at most half of what a queue takes past `max_work`.
+        self._share = 0 if shards == 1 else max(settings.queues.max_work // (2 * shards), 1)
         #: Lines that had more waiting than there was room for.
         self._backlog: set[Line] = set(self._lines)
         self._after_device: defaultdict[Line, int] = defaultdict(int)
@@ -97,12 +100,22 @@ class Dispatcher:
             await within(self._wake.wait(), self._settings.dispatch.interval_seconds)
 
     async def find_lost(self) -> None:
-        """Marks as waiting what was dispatched and is in no queue: its process died in between."""
-        before = self._clock.now() - timedelta(seconds=self._settings.dispatch.lost_after_seconds)
+        """Marks as waiting what was dispatched and is in no queue: its process died in between.
+
+        Other shards' jobs in the queue hide some of it; that is known by its age, which no job in the queue has unless each
+        before it took `lost_after_seconds`. If it is in the queue after all, whoever takes it second gets no claim.
+        """
+        now = self._clock.now()
+        lost_after = timedelta(seconds=self._settings.dispatch.lost_after_seconds)
         for model, priority in self._lines:
             in_queue = await self._broker.depth(work_queue(model, priority))
             lost = await self._dispatch.undispatch(
-                model, priority, in_queue=in_queue, dispatched_before=before, limit=self._settings.queues.max_work
+                model,
+                priority,
+                in_queue=in_queue,
+                dispatched_before=now - lost_after,
+                surely_before=now - lost_after * (1 + in_queue),
+                limit=self._settings.queues.max_work,
             )
             if lost:
                 log.info("lost_dispatches_found", model=model, priority=priority.value, requests=lost)
@@ -131,7 +144,13 @@ class Dispatcher:
                 self._backlog.discard((model, priority))
 
     async def _room(self, line: Line) -> int:
-        return self._settings.queues.max_work - await self._broker.depth(work_queue(*line))
+        depth = await self._broker.depth(work_queue(*line))
+        room = self._settings.queues.max_work - depth
+        if room > 0 or not self._share:
+            return room
+        # Other shards may keep the queue filled: a little is this one's in any case, as far as the queue takes it.
+        own = await self._dispatch.dispatched(*line, limit=self._share)
+        return min(self._share - own, 2 * self._settings.queues.max_work - depth)
 
     async def _send(self, line: Line, jobs: Sequence[Job]) -> None:
         await self._broker.publish(work_queue(*line), [_encode(job) for job in jobs])

@@ -155,12 +155,25 @@ class RelationalDispatch:
             lambda connection: dispatching.mark_dispatched(connection, request_ids, now), needs_replica=False
         )
 
+    async def dispatched(self, model: str, priority: Priority, *, limit: int) -> int:
+        """See the port."""
+        return await self._executor.read(lambda connection: dispatching.dispatched(connection, model, priority, limit))
+
     async def undispatch(
-        self, model: str, priority: Priority, *, in_queue: int, dispatched_before: datetime, limit: int
+        self,
+        model: str,
+        priority: Priority,
+        *,
+        in_queue: int,
+        dispatched_before: datetime,
+        surely_before: datetime,
+        limit: int,
     ) -> int:
         """See the port."""
         return await self._executor.write(
-            lambda connection: dispatching.undispatch(connection, model, priority, in_queue, dispatched_before, limit),
+            lambda connection: dispatching.undispatch(
+                connection, model, priority, in_queue, dispatched_before, surely_before, limit
+            ),
             needs_replica=False,
         )
 
