@@ -56,18 +56,22 @@ def _gateway(engines: Stage, directory: Path, seconds: float) -> Sample:
     """One core for the gateway, the other for the load; the engines take what is left."""
     with running(engines, directory, ["gateway"], affinity=cores()[0]) as roles:
         arguments = ["bench.load", str(roles.port("gateway")), str(roles.keys), "accepted", str(CALLERS), str(seconds)]
-        return _counted(engines, roles, lambda: output(arguments, seconds, affinity=cores()[1]))
+        return _counted(engines, roles, seconds, lambda: output(arguments, seconds, affinity=cores()[1]))
 
 
 def _aio_pika(engines: Stage, _directory: Path, seconds: float) -> Sample:
     arguments = [f"{_PEERS}aio_pika_publishing", engines.empty_broker(), "published", str(CALLERS), str(seconds)]
-    return _counted(engines, None, lambda: output(arguments, seconds, affinity=cores()[0], python=PEERS_PYTHON))
+    return _counted(
+        engines, None, seconds, lambda: output(arguments, seconds, affinity=cores()[0], python=PEERS_PYTHON)
+    )
 
 
 def _delays(threads: int) -> Callable[[Stage, Path, float], Sample]:
     def run(engines: Stage, _directory: Path, seconds: float) -> Sample:
         arguments = _celery(engines.empty_broker(), engines, "publish", str(threads), str(seconds))
-        return _counted(engines, None, lambda: output(arguments, seconds, affinity=cores()[0], python=PEERS_PYTHON))
+        return _counted(
+            engines, None, seconds, lambda: output(arguments, seconds, affinity=cores()[0], python=PEERS_PYTHON)
+        )
 
     return run
 
@@ -79,8 +83,8 @@ def _celery_tasks(engines: Stage, directory: Path, seconds: float) -> Sample:
         time.sleep(_WORKER_SECONDS)
         arguments = _celery(broker, engines, "answered", str(THREADS), str(seconds))
         before = used(worker.pid)
-        found = _counted(engines, None, lambda: output(arguments, seconds, python=PEERS_PYTHON))
-        return {**found, "cpu worker": used(worker.pid) - before}
+        found = _counted(engines, None, seconds, lambda: output(arguments, seconds, python=PEERS_PYTHON))
+        return {**found, "cpu worker of Celery": used(worker.pid) - before}
     finally:
         worker.terminate()
         worker.wait(30)
@@ -98,7 +102,7 @@ def _way(mode: str, amount: int) -> Callable[[Stage, Path, float], Sample]:
             ports = [str(roles.port("gateway")), str(roles.port("hub"))]
             arguments = ["bench.cluster.way", *ports, str(roles.keys), mode, str(amount), str(seconds)]
             lag = start(["bench.cluster.lag", *engines.databases, str(seconds)])
-            found = _counted(engines, roles, lambda: output(arguments, seconds))
+            found = _counted(engines, roles, seconds, lambda: output(arguments, seconds))
             found |= _lag(lag.communicate(timeout=60)[0])
             roles.stop()
             reads = roles.reads()
@@ -112,16 +116,19 @@ def _lag(text: bytes) -> dict[str, float]:
     return {"lag_p50_seconds": found["p50_seconds"], "lag_p99_seconds": found["p99_seconds"]}
 
 
-def _counted(engines: Stage, roles: Roles | None, run: Callable[[], dict[str, float]]) -> dict[str, float]:
+def _counted(
+    engines: Stage, roles: Roles | None, seconds: float, run: Callable[[], dict[str, float]]
+) -> dict[str, float]:
     """What was found, and what CPU seconds each took meanwhile, warm-up included."""
 
     def count() -> dict[str, float]:
         return {**engines.cpu_seconds(), **({} if roles is None else roles.cpu_seconds())}
 
-    before, started = count(), time.perf_counter()
+    before = count()
     found = run()
-    taken = {f"cpu {name}": seconds - before[name] for name, seconds in count().items()}
-    return {**found, **taken, "wall_seconds": time.perf_counter() - started}
+    taken = {f"cpu {name}": used_by_now - before[name] for name, used_by_now in count().items()}
+    load = found.get("load_cpu_fraction", 0.0) * seconds
+    return {**found, **taken, "load_cpu_seconds": load}
 
 
 _MEASURES: Mapping[str, Callable[[Stage, Path, float], Sample]] = {

@@ -1,6 +1,7 @@
 """A device's WebSocket, as small as can be: reads whole text frames, sends short ones with an empty mask."""
 
 import asyncio
+import sys
 from collections.abc import Callable
 
 _TEXT, _CLOSE, _PING, _PONG = 1, 8, 9, 10
@@ -16,7 +17,7 @@ class Stream(asyncio.Protocol):
         self._key = key
         self._on_answer = on_answer
         self._buffer = bytearray()
-        self._is_open = False
+        self._is_open = self._is_closed = False
         self._transport: asyncio.WriteTransport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -44,6 +45,7 @@ class Stream(asyncio.Protocol):
         self._fail(f"the hub closed: {error!r}")
 
     def close(self) -> None:
+        self._is_closed = True
         self._transport.abort()
 
     def _next(self) -> tuple[int, bytes] | None:
@@ -84,6 +86,8 @@ class Stream(asyncio.Protocol):
     def _fail(self, reason: str) -> None:
         if not self.opened.done():
             self.opened.set_exception(ConnectionError(reason))
+        elif not self._is_closed:
+            sys.exit(f"a WebSocket ended: {reason}")
 
 
 def identity(body: bytes, before: bytes) -> bytes:
