@@ -54,22 +54,55 @@ async def pepper(directory: Path, *, has_devices: Callable[[], Awaitable[bool]])
 
 
 def _secret_file(path: Path, make: Callable[[], str]) -> str:
-    """The secret in a file that only its owner can read; made on the first start, whole or not at all, by one process."""
-    if not path.exists():
-        aside = path.with_suffix(f".{os.getpid()}.new")
-        aside.unlink(missing_ok=True)
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(make() + "\n")
-            file.flush()
-            os.fsync(descriptor)
-        # Unlike a rename this fails when another process was faster: then that one's stands.
-        with contextlib.suppress(FileExistsError):
-            path.hardlink_to(aside)
-        aside.unlink()
-    secret = path.read_text(encoding="ascii").strip()
+    """The secret in a file that only its owner can read; made on the first start by one process, and then on the disk."""
+    try:
+        if not path.exists():
+            _make(path, make() + "\n")
+        secret = path.read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read or made: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} does not hold what Fieldpost wrote there; put it back from a backup") from None
     if not secret:
         raise ConfigError(
             f"{path} is empty; put it back from a backup (a new pepper.key makes every device's key invalid)"
         )
     return secret
+
+
+def _make(path: Path, content: str) -> None:
+    from fieldpost.backends.local_folder import directories
+
+    aside = path.with_suffix(f".{os.getpid()}.new")
+    aside.unlink(missing_ok=True)
+    _write(aside, content)
+    try:
+        # Whole or not at all. Unlike a rename this fails when another process was faster: then that one's stands.
+        path.hardlink_to(aside)
+    except FileExistsError:
+        pass
+    except OSError:
+        # A file system without hard links.
+        with contextlib.suppress(FileExistsError):
+            _write(path, content)
+    finally:
+        aside.unlink()
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        # Hashes that are made with it will be on the disk: so must be its name.
+        directories.sync(directory)
+    finally:
+        os.close(directory)
+
+
+def _write(path: Path, content: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+    except OSError:
+        # Half of it would be taken for the secret.
+        path.unlink(missing_ok=True)
+        raise
