@@ -17,14 +17,14 @@ BODY = {"input": {"prompt": "How long may I drive?"}}
 
 
 @asynccontextmanager
-async def _up_without_processor(data: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """The product over this directory, in which accepted requests stay in their queue; an operator's client."""
+async def _up(data: Path, *, without: str = "", model: str = "echo") -> AsyncIterator[httpx.AsyncClient]:
+    """The product over this directory, perhaps without a role; an operator's client."""
     listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
-        others = [role for role in ROLES if role != "processor"]
+        others = [role for role in ROLES if role != without]
         running = run(
-            _settings(data),
+            _settings(data, model),
             on_listening=listening.set_result,
             stop=stop,
             roles=others,
@@ -38,11 +38,11 @@ async def _up_without_processor(data: Path) -> AsyncIterator[httpx.AsyncClient]:
         stop.set()
 
 
-def _settings(data: Path) -> Settings:
+def _settings(data: Path, model: str) -> Settings:
     return msgspec.structs.replace(
         load({}),
         data=msgspec.structs.replace(load({}).data, directory=str(data)),
-        model=ModelSettings(url="echo:", name="echo"),
+        model=ModelSettings(url="echo:", name=model),
         server=ServerSettings(port=0),
     )
 
@@ -58,14 +58,14 @@ async def _post(client: httpx.AsyncClient, device: dict[str, str], key: str, **m
 async def test_what_waits_in_the_queue_is_found_cancelled_and_kept_from_other_requests_after_a_restart(
     data: Path,
 ) -> None:
-    async with _up_without_processor(data) as operator:
+    async with _up(data, without="processor") as operator:
         made = (await operator.post("/admin/devices", json={"kind": "truck", "name": "Truck 17"})).json()
         other = (await operator.post("/admin/devices", json={"kind": "truck", "name": "Truck 18"})).json()
         device = _bearer(made["key"])
         accepted = await _post(operator, device, "order-1")
         place = accepted.headers["location"]
 
-    async with _up_without_processor(data) as again:
+    async with _up(data, without="processor") as again:
         status = await again.get(place, headers=device)
         of_another = await again.get(place, headers=_bearer(other["key"]))
         same = await _post(again, device, "order-1")
@@ -77,3 +77,19 @@ async def test_what_waits_in_the_queue_is_found_cancelled_and_kept_from_other_re
     assert (202, place) == (same.status_code, same.headers["location"])
     assert (409, "urn:fieldpost:problem:idempotency-conflict") == (another.status_code, another.json()["type"])
     assert (202, "cancelled") == (cancelled.status_code, cancelled.json()["status"])
+
+
+async def test_a_key_is_known_after_a_restart_also_when_it_was_answered_before(data: Path) -> None:
+    async with _up(data) as operator:
+        made = (await operator.post("/admin/devices", json={"kind": "truck", "name": "Truck 17"})).json()
+        device = _bearer(made["key"])
+        first = await _post(operator, device | {"Prefer": "wait=30"}, "order-1")
+
+    async with _up(data, model="other") as again:
+        another = await _post(again, device, "order-1", input={"prompt": "What else?"})
+        awaited = await _post(again, device | {"Prefer": "wait=5"}, "order-1", input={"prompt": "What else?"})
+        # The same words are the same request, whatever the default model is by now.
+        same = await _post(again, device | {"Prefer": "wait=5"}, "order-1")
+
+    assert (200, 409, 409, 200) == (first.status_code, another.status_code, awaited.status_code, same.status_code)
+    assert first.json() == same.json()

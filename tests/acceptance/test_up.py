@@ -94,6 +94,7 @@ def test_it_says_where_everything_is_and_keeps_it_in_one_directory(tmp_path: Pat
         made = tmp_path / "fieldpost-data"
         assert all((made / name).is_dir() for name in ("Cloud/Requests", "Cloud/Responses", "knowledge"))
         assert (made / "fieldpost.db").is_file()
+        assert all(0o600 == path.stat().st_mode & 0o777 for path in made.glob("fieldpost.db*"))
         assert [made] == list(tmp_path.iterdir())
 
 

@@ -17,6 +17,7 @@ from fieldpost.errors import (
     FieldpostError,
     IdempotencyConflictError,
     InvalidRequestError,
+    UnavailableError,
     UnknownModelError,
 )
 from fieldpost.messages.devices import Credential
@@ -26,11 +27,14 @@ from fieldpost.observability import Metrics, get_logger, handling
 from fieldpost.ports.backends import Backends
 from fieldpost.services.queues import requests_queue
 from fieldpost.services.remembering import Remembered, recall, remember
+from fieldpost.services.waiting import within
 from fieldpost.settings import Settings
 from fieldpost.tracing import fresh, read
 
 #: Requests whose outcome is open, remembered so that their key is not taken for another one.
 _MAX_OPEN = 10_000
+#: A caller who waits for an answer waits this long at most for what the ledger knows of its key.
+_LOOK_UP_SECONDS = 2.0
 
 log = get_logger()
 
@@ -79,11 +83,14 @@ class Intake:
         parameters: dict[str, Any] | None = None,
         file_name: str | None = None,
         traceparent: str | None = None,
+        is_awaited: bool = False,
     ) -> Accepted:
         """Returns when the request is on the broker's disk.
 
         Args:
             idempotency_key: from outside the body (a header, a frame's ref, a file); must agree with the body's.
+            is_awaited: the caller waits for the answer: then a key that this door does not know is looked up in the
+                ledger too, so that nobody gets the answer to another question.
             traceparent: W3C trace context as it was sent; without one, or a valid one, a trace begins here.
 
         Raises:
@@ -97,9 +104,11 @@ class Intake:
             carried = carried or fresh(self._source)
             request = self._request(device, body, channel, idempotency_key, parameters or {}, file_name, carried)
             with handling(request.id, carried):
-                return await self._take(request)
+                return await self._take(request, is_awaited=is_awaited)
 
-    async def _take(self, request: Request) -> Accepted:
+    async def _take(self, request: Request, *, is_awaited: bool) -> Accepted:
+        if is_awaited and request.idempotency_key is not None:
+            await self._refuse_another(request)
         if request.idempotency_key is not None and (known := await self._known(request)) is not None:
             log.debug("request_known", channel=request.channel.value)
             return Accepted(
@@ -182,7 +191,7 @@ class Intake:
             accepted_at=now,
             deadline_at=deadline_at,
             # Without a key no other request can have this id, so there is nothing to tell apart.
-            body_hash=b"" if key is None else asked_hash(body, model=model, parameters=parameters),
+            body_hash=b"" if key is None else asked_hash(body, parameters=parameters),
             idempotency_key=key,
             cache=body.cache,
             parameters=parameters,
@@ -190,17 +199,32 @@ class Intake:
             traceparent=traceparent,
         )
 
+    async def _refuse_another(self, request: Request) -> None:
+        """Raises when the ledger is there and has another request under this key."""
+        records = self._backends.ledger_of(request.device_id).records
+        try:
+            standings = await within(records.standings([request.id]), _LOOK_UP_SECONDS)
+        except UnavailableError:
+            return
+        standing = (standings or {}).get(request.id)
+        if standing is not None and standing.body_hash != request.body_hash:
+            raise _conflict(request)
+
     async def _known(self, request: Request) -> Remembered | None:
         remembered = await self.recall(request.id, request.device_id)
         known_hash = remembered.body_hash if remembered else self._open.get(request.id)
         if known_hash is not None and known_hash != request.body_hash:
-            raise IdempotencyConflictError("the first request under this key stands", request_id=str(request.id))
+            raise _conflict(request)
         return remembered
 
 
-def asked_hash(body: RequestBody, *, model: str, parameters: dict[str, Any]) -> bytes:
-    """What tells requests under one key apart: everything in a body but the key, the model by its name."""
-    asked = (model, body.kind, body.input, body.priority, body.deadline_seconds, body.cache, parameters)
+def _conflict(request: Request) -> IdempotencyConflictError:
+    return IdempotencyConflictError("the first request under this key stands", request_id=str(request.id))
+
+
+def asked_hash(body: RequestBody, *, parameters: dict[str, Any]) -> bytes:
+    """What tells requests under one key apart: everything in a body but the key; the default model may change."""
+    asked = (body.model, body.kind, body.input, body.priority, body.deadline_seconds, body.cache, parameters)
     return body_hash(_encode(asked))
 
 

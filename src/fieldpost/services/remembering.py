@@ -10,8 +10,11 @@ from fieldpost.messages.requests import Request
 from fieldpost.observability import get_logger
 from fieldpost.ports.shared import SharedValues
 
-#: How long the doors remember what they accepted, for lookups that come before the ledger has it.
-REMEMBER_SECONDS = 3600.0
+#: How long the doors remember what they accepted: for lookups that come before the ledger has it, and to tell another
+#: request under the same key.
+REMEMBER_SECONDS = 86_400.0
+#: After a restart that many of the ledger's newest requests are remembered.
+RECORDED_AT_MOST = 50_000
 
 log = get_logger()
 
@@ -61,6 +64,22 @@ async def remember_queued(pages: AsyncIterator[Sequence[bytes]], values: SharedV
         count += len(requests)
     if count:
         log.info("queued_requests_remembered", count=count)
+
+
+async def remember_recorded(
+    pages: AsyncIterator[Sequence[tuple[UUID, int, str, datetime, bytes]]], values: SharedValues
+) -> None:
+    """Remembers what the ledger has under keys, when shared state has forgotten it.
+
+    Args:
+        pages: id, device, model, when it was accepted and what it asks, latest first.
+    """
+    async for page in pages:
+        entries = [
+            (memory_key(id_), _encode(Remembered(device_id=device, model=model, accepted_at=at, body_hash=asks)))
+            for id_, device, model, at, asks in page
+        ]
+        await values.put(entries, ttl_seconds=REMEMBER_SECONDS)
 
 
 def _remembered(request: Request) -> Remembered:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,7 +16,12 @@ from fieldpost.ports.devices import DeviceDirectory
 from fieldpost.ports.ledger import Ledger
 from fieldpost.ports.shared import Shared
 from fieldpost.services.queues import declare_queues, requests_queue
-from fieldpost.services.remembering import remember_queued
+from fieldpost.services.remembering import (
+    RECORDED_AT_MOST,
+    REMEMBER_SECONDS,
+    remember_queued,
+    remember_recorded,
+)
 from fieldpost.settings import Settings
 
 #: The shard that owns every device where there is one database.
@@ -72,6 +78,12 @@ async def open_engines(
         for shard in shards.shards:
             # The process that accepted them remembered them; this one is asked about them too.
             await remember_queued(embedded.broker.browse(requests_queue(shard)), shared.values)
+        # Last: what is recorded stands against what still waits under the same key.
+        now = clock.now()
+        recorded = embedded.newest.pages(
+            since=now - timedelta(seconds=REMEMBER_SECONDS), until=now, limit=RECORDED_AT_MOST
+        )
+        await remember_recorded(recorded, shared.values)
     return Engines(broker=broker, ledgers=ledgers, shards=shards, devices=devices, shared=shared)
 
 

@@ -23,6 +23,7 @@ from fieldpost.ports.backends import Backends
 from fieldpost.ports.broker import Broker
 from fieldpost.ports.shared import SharedValues
 from fieldpost.services.intake import Intake
+from fieldpost.services.remembering import REMEMBER_SECONDS
 from tests.support.clock import FakeClock
 from tests.unit.services.conftest import DEVICE, OTHER
 
@@ -103,6 +104,28 @@ async def test_the_same_key_and_deadline_is_the_same_request_later_too(intake: I
     again = await intake.accept(DEVICE, _body(deadline_seconds=60.0), channel=Channel.HTTP, idempotency_key="k")
 
     assert again.duplicate
+
+
+async def test_who_waits_gets_no_answer_to_another_question_that_the_door_has_forgotten(
+    intake: Intake, backends: Backends, clock: FakeClock
+) -> None:
+    first = await intake.accept(DEVICE, _body("one"), channel=Channel.HTTP, idempotency_key="k")
+    await backends.ledgers["shard1"].records.record(await _queued(backends), dispatched=set(), now=clock.now())
+    clock.advance(REMEMBER_SECONDS + 1)
+
+    with pytest.raises(IdempotencyConflictError):
+        await intake.accept(DEVICE, _body("two"), channel=Channel.HTTP, idempotency_key="k", is_awaited=True)
+    same = await intake.accept(DEVICE, _body("one"), channel=Channel.HTTP, idempotency_key="k", is_awaited=True)
+
+    assert first.request_id == same.request_id
+
+
+async def test_the_same_words_are_the_same_request_when_the_default_model_has_changed(intake: Intake) -> None:
+    await intake.accept(DEVICE, _body(), channel=Channel.HTTP, idempotency_key="k")
+    intake._backends = msgspec.structs.replace(intake._backends, model_names=("echo", "newer"))
+    intake.default_model = "newer"
+
+    assert (await intake.accept(DEVICE, _body(), channel=Channel.HTTP, idempotency_key="k")).duplicate
 
 
 async def test_of_two_requests_under_one_key_at_once_one_is_refused(intake: Intake) -> None:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from fieldpost.errors import ModelRefusedError, ModelUnavailableError
+from fieldpost.errors import IdempotencyConflictError, ModelRefusedError, ModelUnavailableError
 from fieldpost.messages.events import ResponseChunk, ResponseReady, device_channel
 from fieldpost.messages.requests import Channel, Input, RequestBody, RequestState
 from fieldpost.messages.responses import Output, Response
@@ -21,6 +21,7 @@ from fieldpost.roles.processor import Processor
 from fieldpost.services.answers import Answers
 from fieldpost.services.intake import Intake
 from fieldpost.services.queues import declare_queues
+from fieldpost.services.remembering import REMEMBER_SECONDS
 from fieldpost.services.working import Lane
 from fieldpost.settings import Settings
 from tests.support.clock import FakeClock
@@ -290,3 +291,25 @@ async def test_what_waits_for_a_model_that_is_gone_is_told_once_and_answered_whe
         answered = [await _response(answers, request_id, clock=clock) for request_id in request_ids]
         await eventually(lambda: house.processor.degraded() == [])
     assert {RequestState.SUCCEEDED} == {response.status for response in answered}
+
+
+async def test_a_door_that_took_another_request_for_the_first_is_put_right_by_the_ledger(
+    settings: Settings, backends: Backends, clock: FakeClock, intake: Intake, answers: Answers
+) -> None:
+    async with _running(settings, backends, clock, ScriptedModel(_says_so)):
+        await _response(answers, await _ask(intake, idempotency_key="k"), clock=clock)
+        clock.advance(REMEMBER_SECONDS + 1)
+        another = RequestBody(input=Input(prompt="something else?"), idempotency_key="k")
+        await intake.accept(DEVICE, another, channel=Channel.HTTP)
+
+        async def is_put_right() -> bool:
+            clock.advance(0.1)
+            try:
+                await _ask(intake, idempotency_key="k")
+            except IdempotencyConflictError:
+                return False
+            return True
+
+        await eventually(is_put_right)
+        with pytest.raises(IdempotencyConflictError):
+            await intake.accept(DEVICE, another, channel=Channel.HTTP)

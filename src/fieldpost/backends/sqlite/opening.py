@@ -14,6 +14,7 @@ from fieldpost.backends.relational.ledger import relational_ledger
 from fieldpost.backends.relational.upgrading import upgrade
 from fieldpost.backends.sqlite.broker import SqliteBroker, create_tables
 from fieldpost.backends.sqlite.database import Database
+from fieldpost.backends.sqlite.recorded import Newest
 from fieldpost.errors import ConfigError, DataDirectoryInUseError
 from fieldpost.ports.devices import DeviceDirectory
 from fieldpost.ports.ledger import Ledger
@@ -25,11 +26,14 @@ class Embedded(msgspec.Struct, frozen=True, kw_only=True):
     broker: SqliteBroker
     ledger: Ledger
     devices: DeviceDirectory
+    #: The ledger's newest requests with a key.
+    newest: Newest
 
 
 @asynccontextmanager
 async def open_database(path: Path) -> AsyncIterator[Embedded]:
     """The engines over the database at `path`, made if it is not there; closed after what was handed in is on disk."""
+    _make_private(path)
     database = Database(path)
     database.run_now(upgrade)
     database.run_now(create_tables)
@@ -39,9 +43,23 @@ async def open_database(path: Path) -> AsyncIterator[Embedded]:
     try:
         broker = SqliteBroker(database)
         await broker.open()
-        yield Embedded(broker=broker, ledger=relational_ledger(database), devices=RelationalDirectory(database))
+        yield Embedded(
+            broker=broker,
+            ledger=relational_ledger(database),
+            devices=RelationalDirectory(database),
+            newest=Newest(database),
+        )
     finally:
         await database.close()
+
+
+def _make_private(path: Path) -> None:
+    """Nobody else reads what devices ask, also where the directory lets them in; the log beside it is made alike."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        path.chmod(0o600)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be used: {error.strerror}") from error
 
 
 @contextmanager

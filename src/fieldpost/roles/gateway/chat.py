@@ -144,6 +144,7 @@ class ChatOperations:
             idempotency_key=call.idempotency_key(),
             parameters=request.parameters(),
             traceparent=call.header(b"traceparent"),
+            is_awaited=True,
         )
         return accepted.request_id
 

@@ -190,6 +190,7 @@ class RequestOperations:
             channel=Channel.HTTP,
             idempotency_key=key,
             traceparent=call.header(b"traceparent"),
+            is_awaited=seconds is not None,
         )
         trace = (b"traceparent", accepted.traceparent.encode())
         if seconds is None:
