@@ -15,6 +15,7 @@ from fieldpost.ports.ledger import (
     AnswerPage,
     Claim,
     Finish,
+    Finished,
     Ledger,
     RecordOutcome,
     RequestPage,
@@ -720,20 +721,45 @@ async def test_what_has_no_answer_cannot_be_acknowledged(ledger: Ledger) -> None
     assert not await ledger.deliveries.acknowledge([], 1, now=at(1))
 
 
+async def _files(ledger: Ledger, *, leaving_out: Collection[int] = ()) -> list[tuple[Finished, datetime]]:
+    page = await ledger.deliveries.undelivered_files(limit=10, limit_bytes=2**20, leaving_out=leaving_out)
+    assert not page.is_more
+    return list(page.answers)
+
+
 async def test_folder_answers_are_the_folders(ledger: Ledger) -> None:
     request = a_request(channel=Channel.FOLDER, file_name="question.txt")
     await _answered(ledger, request)
 
     assert [] == await _undelivered(ledger, 1)
-    ((answer, completed_at),) = await ledger.deliveries.undelivered_files(limit=10)
+    ((answer, completed_at),) = await _files(ledger)
     assert ("question.txt", at(10), RequestState.SUCCEEDED) == (answer.file_name, completed_at, answer.state)
 
-    assert [] == list(await ledger.deliveries.undelivered_files(limit=10, leaving_out=[1, 2]))
-    assert 1 == len(await ledger.deliveries.undelivered_files(limit=10, leaving_out=[2]))
+    assert [] == await _files(ledger, leaving_out=[1, 2])
+    assert 1 == len(await _files(ledger, leaving_out=[2]))
 
     await ledger.deliveries.acknowledge([request.id], 1, now=at(20))
 
-    assert [] == list(await ledger.deliveries.undelivered_files(limit=10))
+    assert [] == await _files(ledger)
+
+
+async def test_folder_answers_are_bounded_in_bytes_and_never_none_while_there_are_some(ledger: Ledger) -> None:
+    for number in range(4):
+        request = a_request(channel=Channel.FOLDER, file_name=f"{number}.txt")
+        await _record(ledger, request)
+        await _claim(ledger, request)
+        await _finish(ledger, request, 1, seconds=10 + number, text="x" * (10_000 if number < 3 else 50_000))
+
+    async def names(limit: int, limit_bytes: int, delivered: Collection[int] = ()) -> tuple[list[str | None], bool]:
+        page = await ledger.deliveries.undelivered_files(limit=limit, limit_bytes=limit_bytes, leaving_out=delivered)
+        return [answer.file_name for answer, _ in page.answers], page.is_more
+
+    assert (["0.txt", "1.txt"], True) == await names(10, 25_000)
+    assert (["0.txt"], True) == await names(10, 1)
+    assert (["0.txt", "1.txt", "2.txt"], True) == await names(10, 60_000)
+    assert (["0.txt", "1.txt", "2.txt"], True) == await names(3, 100_000)
+    assert (["0.txt", "1.txt", "2.txt", "3.txt"], False) == await names(4, 100_000)
+    assert ([], False) == await names(10, 1, delivered=[1])
 
 
 def test_the_hash_tells_bodies_apart() -> None:

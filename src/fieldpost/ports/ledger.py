@@ -97,6 +97,16 @@ class AnswerPage(msgspec.Struct, frozen=True, kw_only=True):
     is_more: bool
 
 
+class FilePage(msgspec.Struct, frozen=True, kw_only=True):
+    """Folder answers that fit, and whether there are more after the last of them.
+
+    Shape of an entry: the answer, when it was completed.
+    """
+
+    answers: Sequence[tuple[Finished, datetime]]
+    is_more: bool
+
+
 class RequestPage(msgspec.Struct, frozen=True, kw_only=True):
     """Requests that fit, and whether there are more after the last of them.
 
@@ -305,10 +315,10 @@ class Deliveries(Protocol):
         """Those of the requests that have a final answer of this device which is not yet acknowledged."""
         ...
 
-    async def undelivered_files(
-        self, *, limit: int, leaving_out: Collection[int] = ()
-    ) -> Sequence[tuple[Finished, datetime]]:
-        """Folder answers not yet marked as delivered, with their time of completion, oldest first.
+    async def undelivered_files(self, *, limit: int, limit_bytes: int, leaving_out: Collection[int] = ()) -> FilePage:
+        """Folder answers not yet marked as delivered, oldest first.
+
+        At most `limit` of them, and so many that their bodies come to at most `limit_bytes`, but always one if there is one.
 
         Args:
             leaving_out: devices whose answers are not meant.

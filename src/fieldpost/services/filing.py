@@ -20,6 +20,8 @@ from fieldpost.services.waiting import within
 
 #: Answers written before the ledger is asked again.
 _BATCH = 100
+#: Their bodies together; one alone may be larger.
+_BATCH_BYTES = 4 * 2**20
 #: Further files looked at before others have their turn; most of them wait for requests that are not answered yet.
 _PAGE = 2000
 #: How often the ledger is asked although nothing was announced.
@@ -70,11 +72,13 @@ class Filing:
                 await within(self._wake.wait(), _SWEEP_SECONDS)
 
     async def _file_some(self) -> bool:
-        answers = await self._deliveries.undelivered_files(limit=_BATCH, leaving_out=self._retry_at.keys())
-        for answer, _ in answers:
+        page = await self._deliveries.undelivered_files(
+            limit=_BATCH, limit_bytes=_BATCH_BYTES, leaving_out=self._retry_at.keys()
+        )
+        for answer, _ in page.answers:
             if answer.device_id not in self._retry_at:
                 await self._file(answer)
-        return len(answers) == _BATCH
+        return page.is_more
 
     async def _file(self, answer: Finished) -> None:
         assert answer.file_name is not None

@@ -11,7 +11,7 @@ from fieldpost.backends.relational import rows
 from fieldpost.backends.relational.schema import requests
 from fieldpost.messages.requests import Channel
 from fieldpost.messages.responses import StoredResponse
-from fieldpost.ports.ledger import AnswerPage, Completion, Finished
+from fieldpost.ports.ledger import AnswerPage, Completion, FilePage, Finished
 
 _IS_WAITING = (rows.is_final(), requests.c.acknowledged_at.is_(None), requests.c.file_name.is_(None))
 _IS_AFTER = tuple_(requests.c.completed_at, requests.c.id) > tuple_(
@@ -46,6 +46,17 @@ _UNACKNOWLEDGED = select(requests.c.id).where(
     rows.is_final(),
     requests.c.acknowledged_at.is_(None),
 )
+_FILE_SIZES = (
+    select(requests.c.id, func.length(requests.c.response).label("size_bytes"))
+    .where(
+        rows.is_final(),
+        requests.c.acknowledged_at.is_(None),
+        requests.c.file_name.is_not(None),
+        requests.c.device_id.not_in(bindparam("left_out", expanding=True)),
+    )
+    .order_by(requests.c.completed_at)
+    .limit(bindparam("row_limit"))
+)
 _FILES = (
     select(
         requests.c.id,
@@ -56,14 +67,8 @@ _FILES = (
         requests.c.response,
         requests.c.completed_at,
     )
-    .where(
-        rows.is_final(),
-        requests.c.acknowledged_at.is_(None),
-        requests.c.file_name.is_not(None),
-        requests.c.device_id.not_in(bindparam("left_out", expanding=True)),
-    )
+    .where(requests.c.id.in_(rows.ids_parameter))
     .order_by(requests.c.completed_at)
-    .limit(bindparam("row_limit"))
 )
 _MINE = (
     select(requests.c.id, requests.c.acknowledged_at)
@@ -125,11 +130,12 @@ def unacknowledged(connection: Connection, request_ids: Sequence[UUID], device_i
     return {row.id for row in found}
 
 
-def undelivered_files(
-    connection: Connection, limit: int, leaving_out: Collection[int]
-) -> Sequence[tuple[Finished, datetime]]:
+def undelivered_files(connection: Connection, limit: int, limit_bytes: int, leaving_out: Collection[int]) -> FilePage:
     """See `ports.ledger.Deliveries.undelivered_files`."""
-    return [
+    found = connection.execute(_FILE_SIZES, {"row_limit": limit + 1, "left_out": list(leaving_out)})
+    sizes = [(row.id, row.size_bytes) for row in found]
+    ids = rows.fitting(sizes[:limit], limit_bytes)
+    answers = [
         (
             Finished(
                 request_id=row.id,
@@ -141,8 +147,9 @@ def undelivered_files(
             ),
             row.completed_at,
         )
-        for row in connection.execute(_FILES, {"row_limit": limit, "left_out": list(leaving_out)})
+        for row in connection.execute(_FILES, {"ids": ids})
     ]
+    return FilePage(answers=answers, is_more=len(ids) < len(sizes))
 
 
 def acknowledge(connection: Connection, request_ids: Sequence[UUID], device_id: int, now: datetime) -> Collection[UUID]:

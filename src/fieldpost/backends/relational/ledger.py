@@ -13,6 +13,7 @@ from fieldpost.ports.ledger import (
     Claim,
     Completion,
     DeadLetter,
+    FilePage,
     Finish,
     Finished,
     Ledger,
@@ -224,12 +225,10 @@ class RelationalDeliveries:
             lambda connection: deliveries.unacknowledged(connection, request_ids, device_id)
         )
 
-    async def undelivered_files(
-        self, *, limit: int, leaving_out: Collection[int] = ()
-    ) -> Sequence[tuple[Finished, datetime]]:
+    async def undelivered_files(self, *, limit: int, limit_bytes: int, leaving_out: Collection[int] = ()) -> FilePage:
         """See the port."""
         return await self._executor.read(
-            lambda connection: deliveries.undelivered_files(connection, limit, leaving_out)
+            lambda connection: deliveries.undelivered_files(connection, limit, limit_bytes, leaving_out)
         )
 
     async def acknowledge(self, request_ids: Sequence[UUID], device_id: int, *, now: datetime) -> Collection[UUID]:
