@@ -196,6 +196,13 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     level: Annotated[str, msgspec.Meta(pattern="^(debug|info|warning|error)$")] = "info"
 
 
+class TracingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Spans of what is done for each request."""
+
+    #: A collector's OTLP/HTTP address, `http://host:4318/v1/traces`; without one nobody is told.
+    endpoint: str = ""
+
+
 class ClientSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What commands and devices use to find the server."""
 
@@ -232,6 +239,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     hub: HubSettings = HubSettings()
     chat: ChatSettings = ChatSettings()
     log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
     client: ClientSettings = ClientSettings()
     cluster: ClusterSettings = ClusterSettings()
 

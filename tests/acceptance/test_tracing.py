@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -9,8 +10,9 @@ import pytest
 
 from fieldpost.client import AsyncClient
 from fieldpost.tracing import read, trace_id_of
+from tests.support.collector import collecting
 from tests.support.openai_server import OpenAIServer, Say, openai_server
-from tests.support.server import Server, running_server
+from tests.support.server import Server, free_port, running_server
 from tests.support.sockets import connected
 from tests.support.waiting import eventually_now
 
@@ -123,3 +125,42 @@ def test_every_step_of_a_request_can_be_found_in_the_log_by_its_trace(server: Se
     eventually_now(lambda: events <= {line["event"] for line in told()})
     assert {answer.json()["request_id"]} == {line["request_id"] for line in told()}
     assert {1} == {line["attempt"] for line in told() if line["event"].startswith("attempt_")}
+
+
+def test_a_collector_is_told_every_step_as_one_trace(model: OpenAIServer, tmp_path: Path) -> None:
+    model.always("collected", Say(text="so."))
+    settings = {"FIELDPOST_MODEL_URL": model.url, "FIELDPOST_MODEL_NAME": "so"}
+    steps = {"accept", "record", "dispatch-wait", "attempt", "deliver"}
+
+    with (
+        collecting() as collector,
+        running_server(tmp_path / "data", settings={**settings, "FIELDPOST_TRACING_ENDPOINT": collector.url}) as server,
+        server.device(server.add_device()[1]) as device,
+    ):
+        answer = device.post("/v1/requests", json=_ask("collected"), headers={"traceparent": SENT, "Prefer": "wait=30"})
+        eventually_now(lambda: steps <= collector.of(TRACE).keys())
+    told = collector.of(TRACE)
+
+    carried = f"00-{TRACE}-{told['accept'].span_id}-01"
+    assert carried == answer.headers["traceparent"] == answer.json()["traceparent"]
+    assert "00f067aa0ba902b7" == told["accept"].parent_id
+    assert {told["accept"].span_id} == {told[name].parent_id for name in steps - {"accept"}}
+    assert f"00-{TRACE}-{told['attempt'].span_id}-01" == _asked_under(model, "collected")
+    assert {"model": "so", "attempt": 1} == told["attempt"].attributes
+    assert ("http", False) == (told["accept"].attributes["channel"], told["attempt"].is_failed)
+
+
+def test_a_collector_that_is_away_is_in_nobodys_way(tmp_path: Path) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}/v1/traces"
+    settings = {"FIELDPOST_MODEL_URL": "echo:", "FIELDPOST_TRACING_ENDPOINT": nobody}
+
+    with (
+        running_server(tmp_path / "data", settings=settings) as server,
+        server.device(server.add_device()[1]) as device,
+    ):
+        answer = device.post("/v1/requests", json=_ask("anyone?"), headers={"Prefer": "wait=30"})
+        eventually_now(lambda: "trace_export_failed" in server.log())
+        assert server.stop() == 0
+
+    assert answer.json()["output"]["text"] == "anyone?"
+    assert all(line.startswith("{") for line in server.log().splitlines() if "rror" in line)

@@ -10,6 +10,7 @@ from fieldpost.ports.backends import Backends
 from fieldpost.settings import Settings
 from fieldpost.wiring import keys, models
 from fieldpost.wiring.engines import are_shareable, open_engines
+from fieldpost.wiring.tracing import choose_tracer
 
 
 @asynccontextmanager
@@ -32,6 +33,7 @@ async def open_backends(
     directory = Path(settings.data.directory)
     names = models.model_names(settings)
     async with AsyncExitStack() as stack:
+        tracer = await choose_tracer(settings, clock, stack, instance=instance)
         _make(directory)
         engines = await open_engines(settings, clock, models=names, instance=instance, stack=stack)
 
@@ -54,6 +56,7 @@ async def open_backends(
             library=library,
             pepper=pepper,
             operators=keys.operators(keys.operator_key(directory), pepper),
+            tracer=tracer,
         )
 
 
