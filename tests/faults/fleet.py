@@ -18,6 +18,8 @@ from tests.support.server import Server
 _BROKEN = (httpx.HTTPError, OSError, WebSocketException, TimeoutError)
 #: Nothing was accepted, or the outcome is unknown: it tries again too.
 _AWAY = (503, 504)
+#: Who ask at the same time when all is over.
+_ASKING = 8
 
 
 class Fleet:
@@ -62,13 +64,18 @@ class Fleet:
     async def confirm_with_the_ledger(self) -> None:
         """Reads every accepted request once more over HTTP: its one final answer is what was delivered."""
         delivered = {event.request: event.answer for event in self.history if event.kind == "delivered"}
+        accepted = [event for event in self.history if event.kind == "accepted"]
         devices = dict(self._keys)
-        async with httpx.AsyncClient(base_url=self._server.url, timeout=30) as client:
-            for event in [event for event in self.history if event.kind == "accepted"]:
+
+        async def confirm(events: Sequence[Event]) -> None:
+            for event in events:
                 headers = {"Authorization": f"Bearer {devices[event.device]}"}
                 status = (await client.get(f"/v1/requests/{event.request}", headers=headers)).json()
                 assert status["status"] == "succeeded", status
                 assert status["response"]["completed_at"] in delivered[event.request], status
+
+        async with httpx.AsyncClient(base_url=self._server.url, timeout=30) as client:
+            await asyncio.gather(*(confirm(accepted[first::_ASKING]) for first in range(_ASKING)))
 
     async def run(self) -> None:
         """Works until cancelled."""

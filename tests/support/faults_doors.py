@@ -70,11 +70,11 @@ class WebSocketDoor:
                     request_id = frame["request_id"]
                 elif frame["type"] == "ResponseReady":
                     answered.add(frame["response"]["request_id"])
-                elif frame["type"] == "Rejected":
-                    return False
+                elif frame["type"] in ("Acked", "Rejected"):
+                    return bool(frame["type"] == "Acked")
                 if request_id in answered:
+                    answered.clear()
                     await socket.send(json.dumps({"type": "Ack", "request_ids": [request_id]}))
-                    return True
         return False
 
 
