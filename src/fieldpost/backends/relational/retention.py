@@ -15,18 +15,14 @@ _ACKNOWLEDGED = (
     .limit(bindparam("row_limit"))
     .with_for_update(skip_locked=True)
 )
-#: By their arrival, which has an index; no request ends before it came.
-_UNDELIVERED = (
+#: Each has an index.
+_UNDELIVERED = tuple(
     select(requests.c.id)
-    .where(
-        rows.is_final(),
-        requests.c.acknowledged_at.is_(None),
-        requests.c.accepted_at < bindparam("before"),
-        requests.c.completed_at < bindparam("before"),
-    )
-    .order_by(requests.c.accepted_at, requests.c.id)
+    .where(rows.is_final(), requests.c.acknowledged_at.is_(None), is_so, requests.c.completed_at < bindparam("before"))
+    .order_by(requests.c.completed_at)
     .limit(bindparam("row_limit"))
     .with_for_update(skip_locked=True)
+    for is_so in (requests.c.file_name.is_(None), requests.c.file_name.is_not(None))
 )
 _DELETE = delete(requests).where(requests.c.id.in_(rows.ids_parameter))
 _TOMBSTONES = (
@@ -50,9 +46,10 @@ def purge(connection: Connection, acknowledged_before: datetime, undelivered_bef
     """See `ports.ledger.Records.purge`."""
     old = {"before": acknowledged_before, "row_limit": limit}
     ids = list(connection.scalars(_ACKNOWLEDGED, old))
-    if len(ids) < limit:
-        forgotten = {"before": undelivered_before, "row_limit": limit - len(ids)}
-        ids += connection.scalars(_UNDELIVERED, forgotten)
+    for undelivered in _UNDELIVERED:
+        if len(ids) < limit:
+            forgotten = {"before": undelivered_before, "row_limit": limit - len(ids)}
+            ids += connection.scalars(undelivered, forgotten)
     if ids:
         connection.execute(_DELETE, {"ids": ids})
     early = list(connection.scalars(_TOMBSTONES, old))

@@ -149,6 +149,13 @@ Index(
     sqlite_where=text("state >= 2 AND acknowledged_at IS NOT NULL"),
     postgresql_where=text("state >= 2 AND acknowledged_at IS NOT NULL"),
 )
+# Not over files, for which there is one: a database would take this one for them, and read what is no file.
+Index(
+    "requests_unacknowledged",
+    requests.c.completed_at,
+    sqlite_where=text("state >= 2 AND acknowledged_at IS NULL AND file_name IS NULL"),
+    postgresql_where=text("state >= 2 AND acknowledged_at IS NULL AND file_name IS NULL"),
+)
 
 #: Cancellations that came before their request.
 tombstones = Table(

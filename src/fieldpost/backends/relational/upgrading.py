@@ -6,7 +6,7 @@ from fieldpost.backends.relational import locking
 from fieldpost.errors import ConfigError
 
 #: The newest migration.
-HEAD = "0003"
+HEAD = "0004"
 
 
 def upgrade(connection: Connection) -> None:
