@@ -4,10 +4,11 @@ import json
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-from bench.cluster.roles import Roles, running
+from bench.cluster.roles import Roles, make_devices, running
 from bench.cluster.stage import Stage, stage, used
 from bench.measures import Sample, Samples
 from bench.processes import PEERS_PYTHON, cores, output, start
@@ -43,19 +44,34 @@ def measure(*, rounds: int, seconds: float, tell: Callable[[str], None]) -> Samp
     names = list(_MEASURES)
     tell("starting RabbitMQ, PostgreSQL and Redis")
     with stage() as engines:
+        with _directory() as directory:
+            make_devices(engines, directory)
         for turn in range(rounds):
             start_at = turn % len(names)
             for name in names[start_at:] + names[:start_at]:
                 tell(f"round {turn + 1} of {rounds}: {name}")
-                with tempfile.TemporaryDirectory(prefix="fieldpost-bench-") as directory:
-                    samples[name].append(_MEASURES[name](engines, Path(directory), seconds))
+                with _directory() as directory:
+                    samples[name].append(_MEASURES[name](engines, directory, seconds))
     return {name: samples[name] for name in names}
+
+
+@contextmanager
+def _directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="fieldpost-bench-") as directory:
+        yield Path(directory)
 
 
 def _gateway(engines: Stage, directory: Path, seconds: float) -> Sample:
     """One core for the gateway, the other for the load; the engines take what is left."""
     with running(engines, directory, ["gateway"], affinity=cores()[0]) as roles:
-        arguments = ["bench.load", str(roles.port("gateway")), str(roles.keys), "accepted", str(CALLERS), str(seconds)]
+        arguments = [
+            "bench.load",
+            str(roles.port("gateway")),
+            str(engines.keys),
+            "accepted",
+            str(CALLERS),
+            str(seconds),
+        ]
         return _counted(engines, roles, seconds, lambda: output(arguments, seconds, affinity=cores()[1]))
 
 
@@ -100,7 +116,7 @@ def _way(mode: str, amount: int) -> Callable[[Stage, Path, float], Sample]:
     def run(engines: Stage, directory: Path, seconds: float) -> Sample:
         with running(engines, directory, _ALL) as roles:
             ports = [str(roles.port("gateway")), str(roles.port("hub"))]
-            arguments = ["bench.cluster.way", *ports, str(roles.keys), mode, str(amount), str(seconds)]
+            arguments = ["bench.cluster.way", *ports, str(engines.keys), mode, str(amount), str(seconds)]
             lag = start(["bench.cluster.lag", *engines.databases, str(seconds)])
             found = _counted(engines, roles, seconds, lambda: output(arguments, seconds))
             found |= _lag(lag.communicate(timeout=60)[0])

@@ -45,7 +45,7 @@ def ratios(samples: Samples) -> Sequence[tuple[str, float]]:
 
 _EXPLANATION = """\
 - One RabbitMQ node (one scheduler), a PostgreSQL primary whose commits one replica confirms, three Redis masters; all
-  on the same cores as Fieldpost, the peers and the load. Disks are waited for. Each measure has a new database and an
+  on the same cores as Fieldpost, the peers and the load. Disks are waited for. Each measure begins with an
   empty broker; Celery's results go to a plain Redis.
 - *Gateway accepts*: one `fieldpost gateway`; each caller posts again as soon as it has its `202`, which comes after
   the quorum queue has confirmed. *aio-pika publishes*: as many callers in one process, which publish as long a body

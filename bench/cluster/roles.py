@@ -35,8 +35,6 @@ class Roles:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._roles: list[Role] = []
-        #: A file with the keys of some devices, one a line.
-        self.keys = directory / "keys"
 
     def start(self, names: Sequence[str], settings: Path, *, affinity: set[int] | None) -> None:
         """Returns when all of them are ready."""
@@ -51,7 +49,6 @@ class Roles:
             self._roles.append(Role(name=name, process=process, log=log))
         for role in self._roles:
             role.port = _port(role)
-        self.keys.write_text("\n".join(add_devices(self.port("gateway"), self._directory)), encoding="ascii")
 
     def port(self, name: str) -> int:
         """Where a role listens."""
@@ -90,13 +87,19 @@ class Roles:
 def running(
     stage: Stage, directory: Path, names: Collection[str], *, affinity: set[int] | None = None
 ) -> Iterator[Roles]:
-    """One process of each role, ready, with devices; over a new database and an empty broker."""
+    """One process of each role, ready; over an empty broker."""
     roles = Roles(directory)
     try:
-        roles.start(list(names), stage.configure(directory), affinity=affinity)
+        roles.start(list(names), stage.configure(), affinity=affinity)
         yield roles
     finally:
         roles.kill()
+
+
+def make_devices(stage: Stage, directory: Path) -> None:
+    """Devices for all measures, made before any: reads that follow a new device count in none."""
+    with running(stage, directory, ["gateway"]) as roles:
+        stage.keys.write_text("\n".join(add_devices(roles.port("gateway"), stage.directory)), encoding="ascii")
 
 
 def _port(role: Role) -> int:

@@ -1,5 +1,6 @@
-"""The real engines, one of each, and Fieldpost's settings over them; fresh for every measure without starting anew."""
+"""The real engines, one of each, and Fieldpost's settings over them; a broker without messages for every measure."""
 
+import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,11 +19,16 @@ _MANY = 10_000_000
 class Stage:
     """What runs during all measures."""
 
-    def __init__(self, place: Engines) -> None:
+    def __init__(self, place: Engines, directory: Path) -> None:
+        #: Where all roles keep keys and folders.
+        self.directory = directory
+        #: A file with the keys of some devices, one a line.
+        self.keys = directory / "keys"
         self._rabbitmq = RabbitMQ(place)
         self._redis = Redis(place)
         self._postgresql = ReplicatedPostgreSQL(place, is_durable=True)
         self._results = SingleRedis(place)
+        self._postgresql.new_database()
 
     def empty_broker(self) -> str:
         """The broker's URL, with nothing in it."""
@@ -38,12 +44,11 @@ class Stage:
         """The primary's URL and the replica's."""
         return self._postgresql.urls
 
-    def configure(self, directory: Path) -> Path:
-        """Fieldpost's settings over a new database and an empty broker."""
-        self._postgresql.new_database()
+    def configure(self) -> Path:
+        """Fieldpost's settings over an empty broker."""
         primary, *replicas = self._postgresql.urls
         sections: Mapping[str, Mapping[str, object]] = {
-            "data": {"directory": str(directory)},
+            "data": {"directory": str(self.directory)},
             "broker": {"url": self.empty_broker()},
             "database": {"shards": [{"name": "shard1", "first": 1, "url": primary, "replicas": replicas}]},
             "shared": {"url": self._redis.url},
@@ -51,7 +56,7 @@ class Stage:
             "queues": {"max_requests": _MANY, "max_results": _MANY},
             "log": {"format": "json", "level": "info"},
         }
-        file = directory / f"{uuid.uuid4().hex}.toml"
+        file = self.directory / f"{uuid.uuid4().hex}.toml"
         file.write_text(render(sections), encoding="utf-8")
         return file
 
@@ -67,8 +72,8 @@ class Stage:
 @contextmanager
 def stage() -> Iterator[Stage]:
     """The engines, running; gone at the end."""
-    with engines() as place:
-        yield Stage(place)
+    with engines() as place, tempfile.TemporaryDirectory(prefix="fieldpost-bench-") as directory:
+        yield Stage(place, Path(directory))
 
 
 def used(pid: int) -> float:
