@@ -18,6 +18,7 @@ from fieldpost.web.operations import Call, Caller, Operation, Reply
 from fieldpost.web.problems import error_reply, problem_reply
 from fieldpost.web.routing import OperationRoute, routes_of
 from fieldpost.web.sending import Send, send_reply
+from fieldpost.web.unsent import UnsentReplies
 
 log = get_logger()
 
@@ -32,6 +33,7 @@ class Application:
         self._router = Router(routes, redirect_slashes=False)
         self.calls = calls
         self.bodies = bodies
+        self.unsent = UnsentReplies()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Starlette's router raises for 404 and 405 when it sits in an application, and answers in plain text when not.

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from fieldpost.errors import FieldpostError, InvalidRequestError, MalformedRequestError
+from fieldpost.errors import FieldpostError, InvalidRequestError, MalformedRequestError, OverloadedError
 from fieldpost.messages.devices import Credential
 from fieldpost.observability import get_logger
 from fieldpost.services.credentials import Credentials
@@ -49,12 +49,23 @@ class Endpoint:
         try:
             call = await self._call(scope, receive, device)
             if self._waits(call):
-                await self._answer_while_there(call, receive, send)
+                await self._answer_while_there(call, scope, receive, send)
                 return
             reply = await self._operation.handler(call)
         except Exception as error:  # noqa: BLE001 one table turns it into a reply
             reply = self._failed(error, scope)
-        await send_reply(send, reply)
+        await self._send(reply, scope, send, device)
+
+    async def _send(self, reply: Reply, scope: Scope, send: Send, device: Credential | None) -> bool:
+        """Sends a reply, or why there is no room for it; returns whether it was the reply."""
+        try:
+            with scope["app"].unsent.holding(len(reply.body), device):
+                await send_reply(send, reply)
+        except OverloadedError as error:
+            # Whoever would have waited with it in hand lets go of it.
+            await send_reply(send, self._failed(error, scope))
+            return False
+        return True
 
     async def _call(self, scope: Scope, receive: Receive, device: Credential | None) -> Call:
         body = None
@@ -86,12 +97,12 @@ class Endpoint:
         operation = self._operation
         return operation.waits or (operation.waits_if_preferred and call.header(b"prefer") is not None)
 
-    async def _answer_while_there(self, call: Call, receive: Receive, send: Send) -> None:
+    async def _answer_while_there(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers while the caller is there and its key holds; else the work ends, and nothing counts as delivered."""
         async with asyncio.TaskGroup() as tasks:
             gone = tasks.create_task(_until_gone(receive))
             revoked = tasks.create_task(self._until_revoked(call))
-            answering = tasks.create_task(self._answer(call, send, gone))
+            answering = tasks.create_task(self._answer(call, scope, send, gone))
             await asyncio.wait([gone, revoked, answering], return_when=asyncio.FIRST_COMPLETED)
             if call.is_sent:
                 # What follows the last byte (the acknowledgement) is not ended by a caller who leaves.
@@ -108,14 +119,14 @@ class Endpoint:
         else:
             await self._credentials.until_revoked(call.device)
 
-    async def _answer(self, call: Call, send: Send, gone: "asyncio.Task[None]") -> None:
+    async def _answer(self, call: Call, scope: Scope, send: Send, gone: "asyncio.Task[None]") -> None:
         try:
             reply = await self._operation.handler(call)
         except Exception as error:  # noqa: BLE001 one table turns it into a reply
             reply = self._failed(error, call.scope)
         call.is_begun = True
-        await send_reply(send, reply)
-        call.is_sent = not gone.done()
+        is_sent = await self._send(reply, scope, send, call.device)
+        call.is_sent = is_sent and not gone.done()
         if reply.on_sent is not None and call.is_sent:
             try:
                 await reply.on_sent()
