@@ -219,6 +219,8 @@ class Feed:
                 self.window.settle(request_id for request_id in waiting if request_id not in still)
             except UnavailableError as error:
                 log.info("session_recovery_postponed", device_id=self._device_id, error=repr(error))
+            # Something may be there that nothing told of; with no room it is looked for after the next acknowledgement.
+            self.window.is_behind = self.window.is_behind or self.window.room > 0
             self._is_overdue = True
             self._news.set()
 
