@@ -1,5 +1,6 @@
 """The frames of `/v1/stream`: JSON text, told apart by `type`. See docs/reference/websocket.md."""
 
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
@@ -9,6 +10,9 @@ from fieldpost.messages.responses import Problem
 
 #: Ids one `Ack` frame may carry.
 MAX_ACK_IDS = 1000
+
+#: What a ping may carry.
+Nonce = Annotated[str, msgspec.Meta(max_length=128)]
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True, omit_defaults=True):
@@ -104,13 +108,13 @@ class Acked(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=Tru
 class Ping(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True, omit_defaults=True):
     """Either side: are you there?"""
 
-    nonce: str | None = None
+    nonce: Nonce | None = None
 
 
 class Pong(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True, omit_defaults=True):
     """Either side: yes, with the ping's nonce."""
 
-    nonce: str | None = None
+    nonce: Nonce | None = None
 
 
 class Draining(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):

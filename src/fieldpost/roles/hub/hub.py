@@ -18,14 +18,17 @@ from fieldpost.messages.devices import Credential
 from fieldpost.observability import Metrics, get_logger
 from fieldpost.ports.backends import Backends
 from fieldpost.roles.hub.budget import Budget
-from fieldpost.roles.hub.conversation import Conversation, FrameVoice
+from fieldpost.roles.hub.conversation import Conversation
 from fieldpost.roles.hub.events import EventStream
 from fieldpost.roles.hub.feed import Feed, Voice
+from fieldpost.roles.hub.holding import Holdings
 from fieldpost.roles.hub.limits import Limits
 from fieldpost.roles.hub.outbox import Outbox
+from fieldpost.roles.hub.reading import Reader
 from fieldpost.roles.hub.session import CLOSE_REVOKED, Session
 from fieldpost.roles.hub.sessions import Sessions
 from fieldpost.roles.hub.window import Window
+from fieldpost.roles.hub.wording import FrameVoice
 from fieldpost.services.answers import Answers
 from fieldpost.services.credentials import Credentials
 from fieldpost.services.intake import Intake
@@ -76,6 +79,9 @@ class Hub:
         self._mailbox = mailbox
         self._source = source
         self._budget = Budget(max_bytes=self._settings.max_unsent_bytes, readers=self._limits.pages_in_hand)
+        self._holdings = Holdings(
+            max_bytes=self._limits.in_hand_bytes, max_bytes_per_device=self._limits.in_hand_bytes_per_device
+        )
         self._sessions = Sessions(
             limit=self._settings.max_connections,
             limit_per_device=max(1, int(self._limits.device_share * self._settings.max_connections)),
@@ -89,13 +95,20 @@ class Hub:
 
     async def run(self) -> None:
         """Looks after the sessions until cancelled."""
-        next_sweep = 0.0
+        # Side by side: a ledger that answers slowly keeps no revoked key in force.
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._look_at_keys())
+            tasks.create_task(self._look_for_answers())
+
+    async def _look_at_keys(self) -> None:
         while True:
             await self._clock.sleep(min(_REVOKE_SECONDS, self._settings.sweep_seconds))
             self._end_revoked()
-            if self._clock.monotonic() >= next_sweep:
-                await self._sweep()
-                next_sweep = self._clock.monotonic() + self._settings.sweep_seconds
+
+    async def _look_for_answers(self) -> None:
+        while True:
+            await self._clock.sleep(self._settings.sweep_seconds)
+            await self._sweep()
 
     async def drain(self) -> None:
         """Sends every device away, to come back at different times."""
@@ -113,13 +126,18 @@ class Hub:
                 await _refuse(websocket, error)
                 return
             await websocket.accept()
-            await Conversation(
+            reader = Reader(
                 websocket=websocket,
                 session=session,
                 settings=self._settings,
                 limits=self._limits,
+                credentials=self._credentials,
                 intake=self._intake,
                 answers=self._answers,
+                holding=self._holdings.of(device.device_id),
+            )
+            await Conversation(
+                websocket=websocket, session=session, settings=self._settings, limits=self._limits, reader=reader
             ).run()
 
     @asynccontextmanager
