@@ -101,12 +101,12 @@ def shard_map(settings: Settings) -> ShardMap:
 
 async def _open_broker(url: str, clock: Clock, instance: str, stack: AsyncExitStack) -> Broker:
     match urlsplit(url).scheme:
-        case "amqp":
+        case "amqp" | "amqps":
             from fieldpost.backends.rabbitmq.opening import open_broker
 
             return await stack.enter_async_context(open_broker(url, clock=clock, instance=instance))
         case scheme:
-            raise ConfigError(f"broker.url: unknown scheme {scheme!r}; known is amqp")
+            raise ConfigError(f"broker.url: unknown scheme {scheme!r}; known are amqp, amqps")
 
 
 async def _open_shared(url: str, clock: Clock, instance: str, stack: AsyncExitStack) -> Shared:
@@ -115,12 +115,14 @@ async def _open_shared(url: str, clock: Clock, instance: str, stack: AsyncExitSt
             from fieldpost.backends.memory import memory_shared
 
             return memory_shared(clock)
-        case "redis" | "redis-cluster":
+        case "redis" | "rediss" | "redis-cluster" | "rediss-cluster":
             from fieldpost.backends.redis_cluster.opening import open_shared
 
             return await stack.enter_async_context(open_shared(url, clock=clock, instance=instance))
         case scheme:
-            raise ConfigError(f"shared.url: unknown scheme {scheme!r}; known are redis-cluster, redis")
+            raise ConfigError(
+                f"shared.url: unknown scheme {scheme!r}; known are redis-cluster, rediss-cluster, redis, rediss"
+            )
 
 
 async def _open_shards(
