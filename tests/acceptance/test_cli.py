@@ -434,7 +434,7 @@ def test_settings_in_force_are_shown_without_secrets(server: Server, key: str) -
         more={
             "FIELDPOST_OPERATOR_KEY": "fpa_operator_secret",
             "FIELDPOST_PORT": "5055",
-            "FIELDPOST_BROKER_URL": "amqp://me:pass1@a:1,b:2/",
+            "FIELDPOST_BROKER_URL": "amqp://me:p@ss1@a:1,b:2/",
         },
     )
 

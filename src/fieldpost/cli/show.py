@@ -5,8 +5,8 @@ import re
 import typer
 
 _SECRET = frozenset({"key", "operator_key"})
-#: In URLs of engines.
-_PASSWORD = re.compile(r"://([^:/@\s\"]*):[^@\s\"]*@")
+#: In URLs of engines; a password may hold an `@` itself, so it ends at the last one.
+_PASSWORD = re.compile(r"://([^:/@\s\"]*):[^@\s\"]*@(?:[^/,\s\"]*@)?")
 
 
 def config() -> None:
