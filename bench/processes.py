@@ -110,7 +110,8 @@ def start(
     outside = {name: value for name, value in os.environ.items() if not name.startswith("FIELDPOST_")}
     with contextlib.ExitStack() as stack:
         return subprocess.Popen(
-            [str(python), "-m", *arguments],
+            # Dies with this process, however that ends.
+            ["setpriv", "--pdeathsig", "KILL", str(python), "-m", *arguments],
             cwd=_ROOT,
             stdout=subprocess.PIPE,
             stderr=None if log is None else stack.enter_context(log.open("ab")),
