@@ -33,6 +33,7 @@
     ├── DataDirectoryInUseError
     ├── PortInUseError
     ├── OutputError                        what a command printed did not get there
+    ├── BackupError
     ├── DropChangedError                   a file changed between two looks at it
     └── ModelError                         a model's attempt ended without an answer
         ├── ModelUnavailableError          retryable
@@ -203,6 +204,10 @@ class PortInUseError(FieldpostError):
 
 class OutputError(FieldpostError):
     """The output cannot be written."""
+
+
+class BackupError(FieldpostError):
+    """The data directory cannot be copied."""
 
 
 class DropChangedError(FieldpostError):

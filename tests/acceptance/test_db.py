@@ -1,5 +1,6 @@
 """A data directory is copied while it is in use, and lives on as the copy."""
 
+import os
 import stat
 import subprocess
 import sys
@@ -67,6 +68,23 @@ def _load(server: Server, key: str, is_over: threading.Event) -> None:
             _ask(device)
 
 
+def test_a_backup_has_files_and_links_and_says_what_it_left_out(server: Server, tmp_path: Path) -> None:
+    rejected = server.cloud / "Rejected" / "1"
+    rejected.mkdir(parents=True)
+    os.mkfifo(rejected / "pipe.txt")
+    (rejected / "link.txt").symlink_to("nowhere")
+    (rejected / "folder").symlink_to(tmp_path)
+    (rejected / "kept.txt").write_text("kept")
+
+    done = _backup(server, tmp_path / "copy")
+
+    assert (0, f"{tmp_path / 'copy'}\n") == (done.returncode, done.stdout)
+    assert f"left out, neither a file nor a link: '{rejected / 'pipe.txt'}'\n" == done.stderr
+    copied = tmp_path / "copy" / "Cloud" / "Rejected" / "1"
+    assert {"folder", "kept.txt", "link.txt"} == {entry.name for entry in copied.iterdir()}
+    assert (copied / "link.txt").is_symlink()
+
+
 def test_a_backup_is_written_over_nothing_and_leaves_nothing_behind(server: Server, tmp_path: Path) -> None:
     there = tmp_path / "there"
     there.mkdir()
@@ -83,5 +101,6 @@ def test_a_backup_is_written_over_nothing_and_leaves_nothing_behind(server: Serv
     (server.data / "elsewhere").rename(server.data / "pepper.key")
 
     assert 1 == failed.returncode
+    assert failed.stderr.startswith("fieldpost: The data directory cannot be copied: ")
     assert "pepper.key" in failed.stderr
     assert [there] == list(tmp_path.iterdir())

@@ -3,13 +3,14 @@
 import contextlib
 import os
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fieldpost.errors import ConfigError
+from fieldpost.errors import BackupError, ConfigError
 
 app = typer.Typer(help="Upgrades the shards' tables, backs data up.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -69,35 +70,49 @@ def backup(
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as aside:
             copy = Path(aside) / target.name
             copy.mkdir(mode=0o700)
-            _copy(source, copy)
+            left_out = _copy(source, copy)
             # What is renamed has to be on the disk first.
             os.sync()
             copy.rename(target)
     except OSError as error:
-        raise ConfigError(f"{source} cannot be copied to {target}: {error}") from error
+        raise BackupError(f"{source} to {target}: {error}") from error
+    for path in left_out:
+        typer.echo(f"left out, neither a file nor a link: {str(path)!a}", err=True)
     typer.echo(f"{target}")
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path) -> list[Path]:
+    """Returns what was left out."""
     from fieldpost.backends.sqlite.copying import copy_database
 
     for name in _KEYS:
         shutil.copy2(source / name, target / name)
-    _copy_tree(source / "knowledge", target / "knowledge")
+    left_out = _copy_tree(source / "knowledge", target / "knowledge")
     # A file that is taken meanwhile is then in the folder and in the database, which makes it one request; the other way
     # round it could be in neither. With answers it is the other way: what is not delivered yet is written again.
-    _copy_tree(source / "Cloud" / _REQUESTS, target / "Cloud" / _REQUESTS)
+    left_out += _copy_tree(source / "Cloud" / _REQUESTS, target / "Cloud" / _REQUESTS)
     copy_database(source / "fieldpost.db", target / "fieldpost.db")
     for folder in sorted((source / "Cloud").iterdir()):
         if folder.is_dir() and folder.name != _REQUESTS:
-            _copy_tree(folder, target / "Cloud" / folder.name)
+            left_out += _copy_tree(folder, target / "Cloud" / folder.name)
+    return left_out
 
 
-def _copy_tree(source: Path, target: Path) -> None:
-    """Files that vanish meanwhile are left out; times are kept, they are part of what a dropped file is known by."""
-    for directory, _, names in os.walk(source):
+def _copy_tree(source: Path, target: Path) -> list[Path]:
+    """Returns pipes and the like, which are left out, as is what vanishes meanwhile.
+
+    Times are kept, they are part of what a dropped file is known by.
+    """
+    left_out: list[Path] = []
+    for directory, folders, names in os.walk(source):
         made = target / Path(directory).relative_to(source)
         made.mkdir(parents=True, exist_ok=True)
-        for name in names:
+        links = [name for name in folders if (Path(directory) / name).is_symlink()]
+        for path in (Path(directory) / name for name in names + links):
             with contextlib.suppress(FileNotFoundError):
-                shutil.copy2(Path(directory) / name, made / name, follow_symlinks=False)
+                mode = path.lstat().st_mode
+                if stat.S_ISREG(mode) or stat.S_ISLNK(mode):
+                    shutil.copy2(path, made / path.name, follow_symlinks=False)
+                else:
+                    left_out.append(path)
+    return left_out
