@@ -57,11 +57,11 @@ class handling:  # noqa: N801 used like a function
     Cheap, for every request passes through several: what is named becomes text only when a line is written.
     """
 
-    __slots__ = ("_attempt", "_request_id", "_token", "_traceparent")
+    __slots__ = ("_attempt", "_request_id", "_token", "traceparent")
 
     def __init__(self, request_id: UUID, traceparent: str, attempt: int = 0) -> None:
         self._request_id = request_id
-        self._traceparent = traceparent
+        self.traceparent = traceparent
         self._attempt = attempt
 
     def __enter__(self) -> None:
@@ -73,15 +73,21 @@ class handling:  # noqa: N801 used like a function
     def fields(self) -> dict[str, Any]:
         """What a line says of it."""
         told: dict[str, Any] = {"request_id": str(self._request_id)}
-        if self._traceparent:
+        if self.traceparent:
             # Between version and parent id.
-            told["trace_id"] = self._traceparent[3:35]
+            told["trace_id"] = self.traceparent[3:35]
         if self._attempt:
             told["attempt"] = self._attempt
         return told
 
 
 _handled: ContextVar[handling | None] = ContextVar("handled", default=None)
+
+
+def handled_traceparent() -> str:
+    """The trace of what the running task handles; empty for none."""
+    handled = _handled.get()
+    return "" if handled is None else handled.traceparent
 
 
 def add_handled(_logger: Any, _method: str, fields: Any) -> Any:

@@ -14,6 +14,7 @@ LENGTH = 55
 
 #: Version, trace id, parent id, flags, and what later versions may add.
 _FIELDS = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
+_NO_TRACE, _NO_PARENT = "0" * 32, "0" * 16
 #: The one flag of level 1: whoever called keeps a record of this trace.
 _SAMPLED = 1
 
@@ -30,8 +31,10 @@ def read(text: str | None) -> str:
     if found is None:
         return ""
     version, trace_id, parent_id, flags, more = found.groups()
-    if version == "ff" or (version == "00" and more) or not int(trace_id, 16) or not int(parent_id, 16):
+    if version == "ff" or (version == "00" and more) or trace_id == _NO_TRACE or parent_id == _NO_PARENT:
         return ""
+    if version == "00" and flags in ("00", "01"):
+        return found[0]
     return f"00-{trace_id}-{parent_id}-{int(flags, 16) & _SAMPLED:02x}"
 
 

@@ -4,13 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
+from uuid import uuid4
 
+import aio_pika
 import pytest
 
 from fieldpost.backends.rabbitmq import publishing, queues, session
 from fieldpost.backends.rabbitmq.opening import open_broker
 from fieldpost.clock import SystemClock
 from fieldpost.errors import BackendTimeoutError, BackendUnavailableError, QueueFullError
+from fieldpost.observability import handling
 from fieldpost.ports.broker import Broker, Consumer, Delivery
 from tests.support.amqp_proxy import ACK, CHANNEL_OPENED, DELIVER, NACK, QUEUE_DECLARED, AmqpProxy, amqp_proxy
 from tests.support.engines import RabbitMQ
@@ -338,3 +341,23 @@ async def test_a_wrong_password_is_no_connection(rabbitmq: RabbitMQ, url: str) -
     async with open_broker(url.replace("guest:guest", "guest:wrong"), clock=SystemClock(), instance="test") as broker:
         with pytest.raises(BackendUnavailableError):
             await broker.publish("q", [b"1"])
+
+
+async def test_a_request_s_message_has_its_trace_as_a_header_and_several_together_have_none(url: str) -> None:
+    traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+    async with _opened(url) as broker:
+        with handling(uuid4(), traceparent):
+            await broker.publish("q", [b"one"])
+            with pytest.raises(BackendUnavailableError, match="not declared"):
+                await broker.publish("nowhere", [b"lost"])
+            await broker.publish("q", [b"two", b"three"])
+        connection = await aio_pika.connect(url)
+        async with connection, connection.channel() as channel:
+            queue = await channel.get_queue("q", ensure=False)
+            messages = [await queue.get(no_ack=True) for _ in range(3)]
+
+    assert [b"one", b"two", b"three"] == [message.body for message in messages]
+    assert [{"traceparent": traceparent}, {}, {}] == [
+        {name: value for name, value in message.headers.items() if name == "traceparent"} for message in messages
+    ]

@@ -10,6 +10,7 @@ from pamqp import commands
 from fieldpost.backends.rabbitmq import frames
 from fieldpost.backends.rabbitmq.channel import Channel, LostError
 from fieldpost.backends.rabbitmq.wire import Wire
+from fieldpost.observability import handled_traceparent
 
 
 class Batch:
@@ -57,15 +58,17 @@ class Confirms:
         return self.channel.is_open
 
     def publish(self, bodies: Sequence[bytes]) -> Batch:
-        """Sends the bodies, in order."""
+        """Sends the bodies, in order; one alone with the trace of the request that is handled."""
         batch = Batch(self.channel, bodies, self._number + 1, asyncio.get_running_loop().create_future())
         parts: list[bytes] = []
         channel = self.channel
+        # Several together are of several requests, and each body says which.
+        traceparent = handled_traceparent() if len(bodies) == 1 else ""
         for body in bodies:
             self._number += 1
             self._open[self._number] = batch
             parts.append(self._publish)
-            parts += frames.content(channel.number, self._number, body, channel.connection.max_frame)
+            parts += frames.content(channel.number, self._number, body, channel.connection.max_frame, traceparent)
         channel.send(b"".join(parts))
         return batch
 

@@ -19,12 +19,18 @@ _ACK = struct.Struct(">BHIHHQBB")
 _NACK = struct.Struct(">BHIHHQBB")
 _TAG_AND_BITS = struct.Struct(">QB")
 _SIZE = struct.Struct(">Q")
+#: As `_HEADER`, up to its properties, the first of which is the table of headers.
+_HEADER_WITH_TABLE = struct.Struct(">BHIHHQHI")
+#: Length of the value, after its name and type.
+_STRING = struct.Struct(">I")
 
 _BASIC = 60
 _END = bytes([END])
 #: Delivery mode and message id.
 _PROPERTIES = 0x1080
 _PERSISTENT = 2
+_HEADERS = 0x2000
+_TRACEPARENT = b"\x0btraceparentS"
 _ID_BYTES = 16
 _HEADER_PAYLOAD = 16 + _ID_BYTES
 _ACK_PAYLOAD = 13
@@ -36,12 +42,19 @@ ACK_METHOD = b"\x00\x3c\x00\x50"
 NACK_METHOD = b"\x00\x3c\x00\x78"
 
 
-def content(channel: int, number: int, body: bytes, max_frame: int) -> Iterator[bytes]:
-    """Header and body of a persistent message; its number is its message id, so that a returned one can be told."""
-    yield (
-        _HEADER.pack(HEADER, channel, _HEADER_PAYLOAD, _BASIC, 0, len(body), _PROPERTIES, _PERSISTENT, _ID_BYTES)
-        + b"%016x\xce" % number
-    )
+def content(channel: int, number: int, body: bytes, max_frame: int, traceparent: str = "") -> Iterator[bytes]:
+    """Header and body of a persistent message; its number is its message id, so that a returned one can be told.
+
+    Args:
+        traceparent: W3C trace context, which becomes a header of that name.
+    """
+    if traceparent:
+        yield _header_with(traceparent.encode("ascii"), channel, len(body)) + b"%016x\xce" % number
+    else:
+        yield (
+            _HEADER.pack(HEADER, channel, _HEADER_PAYLOAD, _BASIC, 0, len(body), _PROPERTIES, _PERSISTENT, _ID_BYTES)
+            + b"%016x\xce" % number
+        )
     room = max_frame - OVERHEAD_BYTES
     for start in range(0, len(body), room):
         part = body[start : start + room] if len(body) > room else body
@@ -80,5 +93,13 @@ def read_header(payload: bytes) -> int:
 
 def read_number(payload: bytes) -> int:
     """The number of one of our own messages, from its header."""
-    # After class, weight, size, flags, delivery mode and the id's length.
-    return int(payload[16 : 16 + _ID_BYTES], 16)
+    # The id is the last of the properties that ours have.
+    return int(payload[-_ID_BYTES:], 16)
+
+
+def _header_with(traceparent: bytes, channel: int, size_bytes: int) -> bytes:
+    table = _TRACEPARENT + _STRING.pack(len(traceparent)) + traceparent
+    payload_bytes = _HEADER_PAYLOAD + 4 + len(table)
+    properties = _PROPERTIES | _HEADERS
+    start = _HEADER_WITH_TABLE.pack(HEADER, channel, payload_bytes, _BASIC, 0, size_bytes, properties, len(table))
+    return start + table + bytes((_PERSISTENT, _ID_BYTES))
