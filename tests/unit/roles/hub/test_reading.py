@@ -57,9 +57,11 @@ async def test_no_more_frames_are_read_than_there_is_memory_for(
         intake = HeldIntake(monkeypatch)
         together = doors.hub._holdings.together
         async with connected(doors.url, doors.device_key) as one, connected(doors.url, doors.device_key) as other:
+            await one.hear("Hello")
+            await other.hear("Hello")
             await _post(one, 2)
             await eventually(lambda: 2 == intake.begun)
-            # One of them is read perhaps, by the session that was reading when the bound was reached.
+            # One of them is read, by the session that was reading when the bound was reached.
             await _post(other, 5)
             await one.say("Ping")
             await eventually(lambda: 3 == intake.begun)
