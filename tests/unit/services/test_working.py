@@ -1,9 +1,13 @@
 """What a lane has in hand: attempts that lost their claim, jobs that cannot be read, drains at an awkward moment."""
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from uuid import UUID
 
 import msgspec
@@ -109,8 +113,16 @@ async def _reap(backends: Backends, clock: FakeClock) -> None:
     )
 
 
+def _claimed_until(directory: Path, request_id: UUID) -> int:
+    """Shape: microseconds."""
+    with contextlib.closing(sqlite3.connect(directory / "fieldpost.db")) as ledger:
+        query = "SELECT claimed_until FROM requests WHERE id = ?"
+        (found,) = ledger.execute(query, [request_id.bytes]).fetchone()
+    return int(found)
+
+
 async def test_when_the_next_attempt_meets_the_old_one_here_the_old_one_stops_and_the_new_one_is_renewed(
-    backends: Backends, clock: FakeClock, lane: Lane, model: HeldModel, settings: Settings
+    backends: Backends, clock: FakeClock, lane: Lane, model: HeldModel, settings: Settings, tmp_path: Path
 ) -> None:
     request = a_request(model="echo", accepted_at=clock.now())
     await _put(backends, clock, request)
@@ -122,12 +134,16 @@ async def test_when_the_next_attempt_meets_the_old_one_here_the_old_one_stops_an
     await _send(backends, [request])
     await eventually(lambda: len(model.asked) == 2 and model.working == 1)
 
-    # Longer than a claim, in steps that leave time to renew: it stays claimed.
+    def is_renewed(before: int) -> bool:
+        return _claimed_until(tmp_path, request.id) > before
+
+    # Longer than a claim, in steps that each wait until it is renewed: it stays claimed.
     for _ in range(10):
-        await asyncio.sleep(0.02)
+        before = _claimed_until(tmp_path, request.id)
         clock.advance(settings.worker.claim_seconds / 3)
-        await asyncio.sleep(0.02)
-    await eventually(lambda: model.working == 1)
+        await eventually(partial(is_renewed, before))
+        await _reap(backends, clock)
+    assert 1 == model.working
     assert (RequestState.PROCESSING, 2) == await _state(backends, request.id)
 
     model.may_answer.set()
