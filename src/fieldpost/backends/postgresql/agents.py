@@ -14,10 +14,11 @@ from fieldpost.clock import Clock
 from fieldpost.errors import BackendUnavailableError
 from fieldpost.observability import get_logger
 
-#: What was heard counts for so long: longer than a slow answer takes to be heard again.
-FRESH_SECONDS = 1.0
+#: What was heard counts for so long: longer than a slow answer takes to be heard again on a busy machine, and far shorter
+#: than the agents wait before another server leads.
+FRESH_SECONDS = 4.0
 _ASK_SECONDS = 0.25
-_TIMEOUT_SECONDS = 0.7
+_TIMEOUT_SECONDS = 3.0
 
 log = get_logger()
 
@@ -85,7 +86,11 @@ class Agents:
             await self._clock.sleep(_ASK_SECONDS)
 
     async def _hear(self, client: httpx.AsyncClient, url: str) -> None:
-        answer = await self._ask(client, url)
+        try:
+            answer = await self._ask(client, url)
+        except httpx.TimeoutException:
+            # Silence says nothing: what it said last counts until it is stale.
+            return
         if answer is None:
             self._leading.pop(url, None)
         else:
@@ -106,5 +111,7 @@ class Agents:
             if reply.status_code != httpx.codes.OK:
                 return None
             return msgspec.json.decode(reply.content, type=_Answer)
+        except httpx.TimeoutException:
+            raise
         except (httpx.HTTPError, httpx.InvalidURL, msgspec.MsgspecError):
             return None
