@@ -55,7 +55,11 @@ class FieldpostError(Exception):
     def __init__(self, detail: str = "", **data: object) -> None:
         self.detail = detail
         self.data = data
-        super().__init__(in_full(self.title, detail))
+        super().__init__(detail)
+
+    def __str__(self) -> str:
+        """What went wrong in one sentence."""
+        return in_full(self.title, self.detail)
 
     @property
     def title(self) -> str:

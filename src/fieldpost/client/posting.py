@@ -113,5 +113,4 @@ def _name(error: FieldpostError, posting: Posting) -> None:
     """Tells which request was given up, also to those who only see the text; one that is refused is known to its caller."""
     error.data = error.data | {"request_id": posting.request_id, "idempotency_key": posting.body.idempotency_key}
     if error.retryable:
-        error.args = (f"{error} (request {posting.request_id})",)
         error.detail = f"{error.detail} (request {posting.request_id})".strip()
