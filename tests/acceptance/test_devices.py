@@ -120,11 +120,14 @@ def test_a_removed_device_is_gone_and_its_key_too(server: Server, operator: http
 
 
 def test_an_id_of_ones_own_is_taken_once(server: Server, operator: httpx.Client) -> None:
-    body = {"kind": "office", "name": "Head office", "id": 7017}
+    newest, _ = server.add_device()
+    body = {"kind": "office", "name": "Head office", "id": newest + 1000}
 
     assert [201, 409] == [operator.post("/admin/devices", json=body).status_code for _ in range(2)]
 
-    assert 7018 == operator.post("/admin/devices", json={"kind": "office", "name": "Next"}).json()["device"]["id"]
+    assert (
+        newest + 1001 == operator.post("/admin/devices", json={"kind": "office", "name": "Next"}).json()["device"]["id"]
+    )
 
 
 @pytest.mark.parametrize(
