@@ -213,7 +213,7 @@ def test_a_server_that_goes_away_for_good_is_an_error_and_no_loss(data: Path, tm
     assert 1 == status
     assert first.startswith("fieldpost: these devices of the demo are still there: 1, 2, 3, 4 (")
     assert second == (
-        f"fieldpost: The server cannot be reached; nothing was accepted. "
+        f"fieldpost: The server cannot be reached; nothing was accepted: "
         f"{server.url} went away and did not come back within 2 s"
     )
     assert "lost" not in demo.out
