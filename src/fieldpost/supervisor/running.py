@@ -16,6 +16,7 @@ from fieldpost.ports.backends import Backends
 from fieldpost.services.checks import Checks
 from fieldpost.services.presence import Presence
 from fieldpost.settings import Settings
+from fieldpost.supervisor.collecting import seldom
 from fieldpost.supervisor.keeping import Keeping
 from fieldpost.supervisor.starting import Starting, StoppedError
 from fieldpost.web.application import build
@@ -61,7 +62,8 @@ async def run(
                 house = assemble(settings, backends, the_clock)
                 await starting.load(house, roles)
                 process = _Process(settings, the_clock, backends, house, stopping, roles)
-                await process.live(listener, on_listening)
+                with seldom():
+                    await process.live(listener, on_listening)
     except ExceptionGroup as group:
         raise _only_one(group) from None
     except StoppedError:
