@@ -1,6 +1,6 @@
 """One HTTP operation as data: what makes its route is also what describes it in the OpenAPI document."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from enum import StrEnum
 from typing import Any
 from urllib.parse import parse_qsl
@@ -26,7 +26,7 @@ class Call:
 
     __slots__ = ("_query", "body", "device", "is_begun", "is_sent", "scope")
 
-    def __init__(self, scope: Mapping[str, Any], *, device: Credential | None, body: Any) -> None:
+    def __init__(self, scope: MutableMapping[str, Any], *, device: Credential | None, body: Any) -> None:
         self.scope = scope
         self._query: dict[str, str] | None = None
         self.device: Credential = device  # type: ignore[assignment]
@@ -166,7 +166,18 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     is_documented: bool = True
 
 
-def header(scope: Mapping[str, Any], name: bytes) -> str | None:
+#: Where a call's scope keeps its headers by name.
+_BY_NAME = "fieldpost.headers"
+
+
+def header(scope: MutableMapping[str, Any], name: bytes) -> str | None:
     """A request header by its lower-case name."""
-    found = [value for key, value in scope["headers"] if key == name]
-    return b", ".join(found).decode("latin-1") if found else None
+    # A call asks for about ten, most of which are not there: all are looked through once.
+    by_name: dict[bytes, bytes] | None = scope.get(_BY_NAME)
+    if by_name is None:
+        by_name = {}
+        for key, value in scope["headers"]:
+            by_name[key] = by_name[key] + b", " + value if key in by_name else value
+        scope[_BY_NAME] = by_name
+    found = by_name.get(name)
+    return None if found is None else found.decode("latin-1")

@@ -48,6 +48,8 @@ async def serve(
             # What goes wrong is logged where it is known.
             log_level="critical",
             server_header=False,
+            # Nobody asks who called but by the key.
+            proxy_headers=False,
             backlog=_BACKLOG,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=_GRACE_SECONDS,
