@@ -16,7 +16,8 @@ from fieldpost.messages.events import CredentialsChanged, Event
 from fieldpost.messages.requests import Priority
 from fieldpost.ports.broker import Broker, Delivery
 from fieldpost.ports.devices import DeviceDirectory
-from fieldpost.ports.ledger import Finish, Ledger, RecordOutcome
+from fieldpost.ports.ledger import Ledger
+from fieldpost.ports.ledger_values import Finish, RecordOutcome
 from tests.support.clock import FakeClock
 from tests.support.messages import a_request, a_response, at
 from tests.support.waiting import eventually

@@ -11,12 +11,12 @@ import pytest
 from fieldpost.messages.identity import body_hash
 from fieldpost.messages.requests import Channel, Priority, Request, RequestState
 from fieldpost.messages.responses import Job, Response
-from fieldpost.ports.ledger import (
+from fieldpost.ports.ledger import Ledger
+from fieldpost.ports.ledger_values import (
     AnswerPage,
     Claim,
     Finish,
     Finished,
-    Ledger,
     RecordOutcome,
     RequestPage,
     Retry,

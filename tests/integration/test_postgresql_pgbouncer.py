@@ -13,7 +13,7 @@ from fieldpost.cluster.child import Child
 from fieldpost.cluster.engines import pgbouncer
 from fieldpost.cluster.readiness import until_ready
 from fieldpost.errors import UnavailableError
-from fieldpost.ports.ledger import Finish, RecordOutcome
+from fieldpost.ports.ledger_values import Finish, RecordOutcome
 from tests.support import engines
 from tests.support.messages import a_request, a_response, at
 from tests.support.waiting import eventually

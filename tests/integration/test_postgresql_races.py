@@ -14,7 +14,7 @@ from fieldpost.clock import SystemClock
 from fieldpost.errors import ConflictError
 from fieldpost.messages.devices import DeviceKind
 from fieldpost.messages.requests import Request, RequestState
-from fieldpost.ports.ledger import Claim, Finish, RecordOutcome, Retry
+from fieldpost.ports.ledger_values import Claim, Finish, RecordOutcome, Retry
 from fieldpost.services.endings import EXPIRED, too_many_deaths
 from tests.support import engines
 from tests.support.messages import a_request, a_response, at

@@ -13,7 +13,7 @@ from fieldpost.backends.postgresql.opening import Shard, open_shard
 from fieldpost.clock import SystemClock
 from fieldpost.errors import BackendTimeoutError, BackendUnavailableError, UnavailableError
 from fieldpost.messages.requests import Request, RequestState
-from fieldpost.ports.ledger import Finish, RecordOutcome
+from fieldpost.ports.ledger_values import Finish, RecordOutcome
 from tests.support import engines
 from tests.support.messages import a_request, a_response, at
 from tests.support.waiting import eventually

@@ -16,7 +16,7 @@ from fieldpost.messages.events import FLEET_CHANNEL, Acknowledged, ResponseReady
 from fieldpost.messages.requests import RequestState, RequestStatus
 from fieldpost.messages.responses import StoredResponse
 from fieldpost.ports.backends import Backends
-from fieldpost.ports.ledger import AnswerPage, RequestPage
+from fieldpost.ports.ledger_values import AnswerPage, RequestPage
 from fieldpost.services.hearing import Heard, Hearing
 from fieldpost.services.intake import Intake
 from fieldpost.services.mailbox import Mailbox

@@ -9,7 +9,7 @@ from fieldpost.messages.events import ResponseChunk, StateChanged, device_channe
 from fieldpost.messages.requests import RequestState
 from fieldpost.messages.responses import AttemptResult, Output, Problem
 from fieldpost.policy.time_limit import attempt_seconds
-from fieldpost.ports.ledger import Claim
+from fieldpost.ports.ledger_values import Claim
 from fieldpost.ports.models import Model, Question
 from fieldpost.ports.shared import Bus
 from fieldpost.services import endings

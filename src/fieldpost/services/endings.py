@@ -7,7 +7,7 @@ from fieldpost.messages.problems import problem
 from fieldpost.messages.requests import RequestState
 from fieldpost.messages.responses import AttemptResult, Problem, Response
 from fieldpost.policy.attempts import retry_delay_seconds
-from fieldpost.ports.ledger import Finish, Retry
+from fieldpost.ports.ledger_values import Finish, Retry
 from fieldpost.settings import WorkerSettings
 
 EXPIRED = problem("expired", "The deadline passed before the request was answered.", 504)

@@ -9,7 +9,7 @@ from fieldpost.clock import Clock
 from fieldpost.errors import ModelError, in_full
 from fieldpost.messages.responses import Problem
 from fieldpost.observability import get_logger
-from fieldpost.ports.ledger import Claim
+from fieldpost.ports.ledger_values import Claim
 
 #: How often failures that were told already are told again, as a number.
 EVERY_SECONDS = 30.0

@@ -15,7 +15,7 @@ from fieldpost.errors import UnavailableError
 from fieldpost.messages.responses import Response
 from fieldpost.observability import get_logger
 from fieldpost.ports.backends import Backends
-from fieldpost.ports.ledger import Finished, WaitingFile
+from fieldpost.ports.ledger_values import Finished, WaitingFile
 from fieldpost.services.waiting import within
 
 #: Answers written before the ledger is asked again.

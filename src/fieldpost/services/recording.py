@@ -8,7 +8,7 @@ from fieldpost.clock import Clock
 from fieldpost.messages.requests import Request
 from fieldpost.observability import get_logger, handling
 from fieldpost.ports.backends import Backends
-from fieldpost.ports.ledger import RecordOutcome, Standing
+from fieldpost.ports.ledger_values import RecordOutcome, Standing
 from fieldpost.services.consuming import BatchConsumer
 from fieldpost.services.dispatching import Dispatcher
 from fieldpost.services.queues import requests_queue

@@ -12,7 +12,7 @@ from fieldpost.messages.requests import Channel
 from fieldpost.messages.responses import AttemptResult
 from fieldpost.observability import Metrics, get_logger, handling
 from fieldpost.ports.backends import Backends
-from fieldpost.ports.ledger import Finish, Finished, Retry
+from fieldpost.ports.ledger_values import Finish, Finished, Retry
 from fieldpost.services.consuming import BatchConsumer
 from fieldpost.services.dispatching import Dispatcher
 from fieldpost.services.endings import ending

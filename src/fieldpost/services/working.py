@@ -19,7 +19,7 @@ from fieldpost.messages.responses import AttemptResult, Job
 from fieldpost.observability import Metrics, get_logger, handling
 from fieldpost.ports.backends import Backends
 from fieldpost.ports.broker import Consumer, Delivery
-from fieldpost.ports.ledger import Claim
+from fieldpost.ports.ledger_values import Claim
 from fieldpost.services.attempting import Attempting
 from fieldpost.services.failures import Failures
 from fieldpost.services.queues import PRIORITIES, results_queue, work_queue

@@ -17,7 +17,8 @@ from fieldpost.messages.events import Event, ResponseChunk, ResponseReady, devic
 from fieldpost.messages.problems import problem
 from fieldpost.messages.requests import Request, RequestState
 from fieldpost.messages.responses import Output, Problem, Response, Usage
-from fieldpost.ports.ledger import Finish, Ledger
+from fieldpost.ports.ledger import Ledger
+from fieldpost.ports.ledger_values import Finish
 from fieldpost.services.intake import Intake
 from fieldpost.services.queues import requests_queue
 from tests.support.doors import Doors, open_doors

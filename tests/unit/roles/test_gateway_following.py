@@ -13,7 +13,7 @@ import pytest
 
 from fieldpost.errors import BackendUnavailableError, CorruptDataError
 from fieldpost.messages.requests import Request
-from fieldpost.ports.ledger import Finish
+from fieldpost.ports.ledger_values import Finish
 from fieldpost.services.answers import Answers
 from tests.support.doors import Doors, open_doors
 from tests.support.messages import a_request, a_response

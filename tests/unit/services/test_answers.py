@@ -12,7 +12,7 @@ import pytest
 from fieldpost.messages.events import Event, ResponseChunk, ResponseReady, device_channel
 from fieldpost.messages.requests import Request
 from fieldpost.ports.backends import Backends
-from fieldpost.ports.ledger import Finish
+from fieldpost.ports.ledger_values import Finish
 from fieldpost.services.answers import Answers
 from fieldpost.services.hearing import RECHECK_SECONDS
 from fieldpost.services.mailbox import Mailbox

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from fieldpost.errors import ModelUnavailableError
-from fieldpost.ports.ledger import Claim
+from fieldpost.ports.ledger_values import Claim
 from fieldpost.services.endings import model_unavailable, worker_error
 from fieldpost.services.failures import EVERY_SECONDS, MAX_REASON, MAX_SORTS, Failures
 from tests.support.clock import FakeClock

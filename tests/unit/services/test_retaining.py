@@ -7,7 +7,7 @@ import pytest
 
 from fieldpost.messages.requests import Request
 from fieldpost.ports.backends import Backends
-from fieldpost.ports.ledger import Finish
+from fieldpost.ports.ledger_values import Finish
 from fieldpost.services.leases import HeldLease
 from fieldpost.services.retaining import Retaining
 from fieldpost.settings import Settings

@@ -19,7 +19,7 @@ from fieldpost.messages.responses import AttemptResult, Job, Output
 from fieldpost.observability import Metrics
 from fieldpost.ports.backends import Backends
 from fieldpost.ports.broker import Delivery
-from fieldpost.ports.ledger import Claim
+from fieldpost.ports.ledger_values import Claim
 from fieldpost.ports.models import Emit, Question
 from fieldpost.services.endings import EXPIRED, too_many_deaths
 from fieldpost.services.queues import results_queue, work_queue

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, insert, or_, select, update
 from fieldpost.backends.relational import locking, rows
 from fieldpost.backends.relational.schema import PROCESSING, QUEUED, dead_letters, requests
 from fieldpost.messages.requests import Channel
-from fieldpost.ports.ledger import Claim, Finish, Finished, Retry
+from fieldpost.ports.ledger_values import Claim, Finish, Finished, Retry
 
 _CLAIM = (
     update(requests)

@@ -11,7 +11,7 @@ from fieldpost.backends.relational import rows
 from fieldpost.backends.relational.schema import requests
 from fieldpost.messages.requests import Channel
 from fieldpost.messages.responses import StoredResponse
-from fieldpost.ports.ledger import AnswerPage, Completion, FilePage, Finished
+from fieldpost.ports.ledger_values import AnswerPage, Completion, FilePage, Finished
 
 _IS_WAITING = (rows.is_final(), requests.c.acknowledged_at.is_(None), requests.c.file_name.is_(None))
 _IS_AFTER = tuple_(requests.c.completed_at, requests.c.id) > tuple_(

@@ -12,7 +12,7 @@ from fieldpost.backends.relational import claims, locking, rows
 from fieldpost.backends.relational.schema import PROCESSING, QUEUED, dead_letters, requests
 from fieldpost.messages.requests import Channel, Priority, RequestState
 from fieldpost.messages.responses import Job, Problem, Response
-from fieldpost.ports.ledger import Finished, Reaped
+from fieldpost.ports.ledger_values import Finished, Reaped
 
 _WAITS = (
     requests.c.model == bindparam("model"),

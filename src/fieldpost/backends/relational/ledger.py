@@ -8,7 +8,8 @@ from fieldpost.backends.relational import claims, deliveries, dispatching, recor
 from fieldpost.backends.relational.rows import Executor
 from fieldpost.messages.requests import Priority, Request, RequestState, RequestStatus
 from fieldpost.messages.responses import Job, Problem
-from fieldpost.ports.ledger import (
+from fieldpost.ports.ledger import Ledger
+from fieldpost.ports.ledger_values import (
     AnswerPage,
     Claim,
     Completion,
@@ -16,7 +17,6 @@ from fieldpost.ports.ledger import (
     FilePage,
     Finish,
     Finished,
-    Ledger,
     Reaped,
     RecordOutcome,
     RequestPage,

@@ -11,7 +11,7 @@ from fieldpost.backends.relational import locking, rows
 from fieldpost.backends.relational.schema import CANCELLED, FIRST_FINAL, dead_letters, requests, tombstones
 from fieldpost.messages.requests import Request, RequestState, RequestStatus
 from fieldpost.messages.responses import Response
-from fieldpost.ports.ledger import DeadLetter, RecordOutcome, RequestPage, Standing
+from fieldpost.ports.ledger_values import DeadLetter, RecordOutcome, RequestPage, Standing
 
 _EXISTING = select(requests.c.id, requests.c.body_hash).where(requests.c.id.in_(rows.ids_parameter))
 _TOMBSTONES = select(tombstones.c.request_id, tombstones.c.device_id).where(

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, bindparam, delete, func, select, tuple_
 
 from fieldpost.backends.relational import rows
 from fieldpost.backends.relational.schema import FIRST_FINAL, requests, waiting_files
-from fieldpost.ports.ledger import WaitingFile
+from fieldpost.ports.ledger_values import WaitingFile
 
 _PLACE = (waiting_files.c.request_id, waiting_files.c.file_name)
 _AFTER = (

@@ -13,7 +13,7 @@ from fieldpost.messages.cursors import read_cursor, write_cursor
 from fieldpost.messages.devices import Device, DeviceChange, DeviceWithKey, NewDevice
 from fieldpost.messages.requests import Channel, Request, RequestStatus
 from fieldpost.ports.backends import Backends
-from fieldpost.ports.ledger import DeadLetter, RequestPage
+from fieldpost.ports.ledger_values import DeadLetter, RequestPage
 from fieldpost.services.answers import MAX_LIST_BYTES
 from fieldpost.services.queues import all_queues
 from fieldpost.services.registration import Registration

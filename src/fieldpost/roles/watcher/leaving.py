@@ -11,7 +11,7 @@ from fieldpost.errors import FieldpostError, IdempotencyConflictError, Unavailab
 from fieldpost.observability import get_logger
 from fieldpost.ports.backends import Backends
 from fieldpost.ports.folders import Drop
-from fieldpost.ports.ledger import Standing
+from fieldpost.ports.ledger_values import Standing
 from fieldpost.roles.watcher.lanes import in_lanes
 from fieldpost.roles.watcher.retries import Retries
 

@@ -17,7 +17,7 @@ import pytest
 from fieldpost.errors import BackendUnavailableError, CorruptDataError
 from fieldpost.messages.events import Event, ResponseChunk, ResponseReady, device_channel
 from fieldpost.messages.requests import Request
-from fieldpost.ports.ledger import Finish
+from fieldpost.ports.ledger_values import Finish
 from fieldpost.roles.hub.feed import Page
 from fieldpost.roles.hub.limits import Limits
 from fieldpost.services.answers import Answers
