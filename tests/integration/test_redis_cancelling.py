@@ -1,15 +1,14 @@
 """Cancelled calls on a shared connection: nobody ever gets another's reply (a known failure of other clients)."""
 
 import asyncio
-import contextlib
 import random
-from collections.abc import AsyncIterator
 
 import pytest
 
 from fieldpost.backends.redis_cluster.opening import open_shared
 from fieldpost.clock import SystemClock
 from tests.support.engines import Engines, SingleRedis
+from tests.support.relaying import Relay, listening
 
 _CALLS = 6000
 _AT_ONCE = 200
@@ -20,39 +19,25 @@ def single(engine_place: Engines) -> SingleRedis:
     return SingleRedis(engine_place)
 
 
-@contextlib.asynccontextmanager
-async def _slow_replies(port: int, source: random.Random) -> AsyncIterator[int]:
-    """A port before the server that holds replies back for a while, and cuts them anywhere."""
+class _SlowReplies(Relay):
+    """Holds replies back for a while, and cuts them anywhere."""
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", port)
+    def __init__(self, port: int, source: random.Random) -> None:
+        super().__init__(port)
+        self._source = source
 
-        async def forth() -> None:
-            while chunk := await reader.read(65_536):
-                server_writer.write(chunk)
-            server_writer.close()
-
-        async def back() -> None:
-            while chunk := await server_reader.read(source.randint(1, 700)):
-                await asyncio.sleep(source.random() * 0.003)
-                writer.write(chunk)
-            writer.close()
-
-        with contextlib.suppress(ConnectionError):
-            await asyncio.gather(forth(), back())
-        for end in (writer, server_writer):
-            end.close()
-        await asyncio.gather(writer.wait_closed(), server_writer.wait_closed(), return_exceptions=True)
-
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
-        yield listening.sockets[0].getsockname()[1]
+    async def _pass_back(self, _number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while chunk := await reader.read(self._source.randint(1, 700)):
+            await asyncio.sleep(self._source.random() * 0.003)
+            writer.write(chunk)
+        writer.close()
 
 
 async def test_thousands_of_cancelled_calls_mix_up_no_replies(single: SingleRedis) -> None:
     source = random.Random(7)
     kept = cancelled = 0
     async with (
-        _slow_replies(single.port, source) as port,
+        listening(_SlowReplies(single.port, source)) as port,
         open_shared(f"redis://127.0.0.1:{port}", clock=SystemClock(), instance="test") as shared,
     ):
         for first in range(0, _CALLS, 500):
