@@ -6,16 +6,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.cluster_server import WAYS, server_of
 from tests.support.server import Server, running_server
 
 
-@pytest.fixture(scope="module", params=["one process", "cluster"])
+@pytest.fixture(scope="module", params=WAYS)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    if request.param == "cluster":
-        yield request.getfixturevalue("cluster_server")
-        return
-    with running_server(tmp_path_factory.mktemp("server") / "data") as running:
-        yield running
+    yield from server_of(request, tmp_path_factory.mktemp("server"))
 
 
 @pytest.fixture

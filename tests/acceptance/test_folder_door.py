@@ -7,19 +7,16 @@ from typing import Any
 
 import pytest
 
-from tests.support.server import Server, running_server
+from tests.support.cluster_server import WAYS, server_of
+from tests.support.server import Server
 from tests.support.waiting import eventually_now
 
 PROBLEM = "urn:fieldpost:problem:"
 
 
-@pytest.fixture(scope="module", params=["one process", "cluster"])
+@pytest.fixture(scope="module", params=WAYS)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    if request.param == "cluster":
-        yield request.getfixturevalue("cluster_server")
-        return
-    with running_server(tmp_path_factory.mktemp("server") / "data") as running:
-        yield running
+    yield from server_of(request, tmp_path_factory.mktemp("server"))
 
 
 @pytest.fixture(scope="module")

@@ -10,20 +10,17 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.support.server import Server, running_server
+from tests.support.cluster_server import WAYS, server_of
+from tests.support.server import Server
 from tests.support.waiting import eventually_now
 
 ASK = {"input": {"prompt": "How long may I drive?"}}
 
 
-@pytest.fixture(scope="module", params=["one process", "cluster"])
+@pytest.fixture(scope="module", params=WAYS)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    if request.param == "cluster":
-        yield request.getfixturevalue("cluster_server")
-        return
     settings = {"FIELDPOST_MODEL_URL": "echo:", "FIELDPOST_MODEL_NAME": "echo"}
-    with running_server(tmp_path_factory.mktemp("server") / "data", settings=settings) as running:
-        yield running
+    yield from server_of(request, tmp_path_factory.mktemp("server"), settings)
 
 
 @pytest.fixture

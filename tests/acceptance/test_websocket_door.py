@@ -7,6 +7,7 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from tests.support.cluster_server import WAYS, server_of
 from tests.support.server import Server, running_server
 from tests.support.sockets import Peer, connected
 from tests.support.waiting import eventually
@@ -15,14 +16,10 @@ ECHO = {"FIELDPOST_MODEL_URL": "echo:", "FIELDPOST_MODEL_NAME": "echo"}
 WINDOW = 20
 
 
-@pytest.fixture(scope="module", params=["one process", "cluster"])
+@pytest.fixture(scope="module", params=WAYS)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    if request.param == "cluster":
-        yield request.getfixturevalue("cluster_server")
-        return
     settings = {**ECHO, "FIELDPOST_HUB_MAX_UNACKNOWLEDGED": str(WINDOW), "FIELDPOST_HUB_PAGE": "7"}
-    with running_server(tmp_path_factory.mktemp("server") / "data", settings=settings) as running:
-        yield running
+    yield from server_of(request, tmp_path_factory.mktemp("server"), settings)
 
 
 @pytest.fixture

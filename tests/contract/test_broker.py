@@ -1,7 +1,7 @@
 """What every broker promises; see fieldpost.ports.broker."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from fieldpost.backends.sqlite.opening import open_database
 from fieldpost.clock import SystemClock
 from fieldpost.errors import BackendUnavailableError, QueueFullError
 from fieldpost.ports.broker import Broker, Consumer, Delivery
+from tests.support.consuming import bodies_of, receive
 from tests.support.engines import RabbitMQ
 from tests.support.waiting import eventually
 
@@ -54,14 +55,6 @@ async def broker(reopen: Reopen) -> AsyncIterator[Broker]:
         yield opened
 
 
-async def _receive(consumer: Consumer, count: int) -> list[Delivery]:
-    received: list[Delivery] = []
-    async with asyncio.timeout(30):
-        while len(received) < count:
-            received += await consumer.receive(count - len(received))
-    return received
-
-
 async def _until_depth(broker: Broker, queue: str, depth: int) -> None:
     async def is_reached() -> bool:
         return await broker.depth(queue) == depth
@@ -69,96 +62,92 @@ async def _until_depth(broker: Broker, queue: str, depth: int) -> None:
     await eventually(is_reached)
 
 
-def _bodies(deliveries: Sequence[Delivery]) -> list[bytes]:
-    return [delivery.body for delivery in deliveries]
-
-
 async def test_messages_arrive_in_the_order_of_publishing(broker: Broker) -> None:
     await broker.publish("q", [b"1", b"2"])
     await broker.publish("q", [b"3"])
 
     async with broker.consume(["q"], prefetch=10) as consumer:
-        received = await _receive(consumer, 3)
+        received = await receive(consumer, 3)
 
-    assert [b"1", b"2", b"3"] == _bodies(received)
+    assert [b"1", b"2", b"3"] == bodies_of(received)
 
 
 async def test_a_waiting_consumer_hears_of_a_new_message(broker: Broker) -> None:
     async with broker.consume(["q"], prefetch=1) as consumer:
-        waiting = asyncio.create_task(_receive(consumer, 1))
+        waiting = asyncio.create_task(receive(consumer, 1))
         await broker.publish("q", [b"late"])
 
-        assert [b"late"] == _bodies(await waiting)
+        assert [b"late"] == bodies_of(await waiting)
 
 
 async def test_an_acknowledged_message_is_gone_for_good(reopen: Reopen) -> None:
     async with reopen() as broker:
         await broker.publish("q", [b"1", b"2"])
         async with broker.consume(["q"], prefetch=10) as consumer:
-            first, _ = await _receive(consumer, 2)
+            first, _ = await receive(consumer, 2)
             await consumer.ack([first])
         await _until_depth(broker, "q", 1)
 
     async with reopen() as broker:
         assert 1 == await broker.depth("q")
         async with broker.consume(["q"], prefetch=10) as consumer:
-            assert [b"2"] == _bodies(await _receive(consumer, 1))
+            assert [b"2"] == bodies_of(await receive(consumer, 1))
 
 
 async def test_what_was_not_acknowledged_comes_again_when_the_consumer_leaves(broker: Broker) -> None:
     await broker.publish("q", [b"1", b"2", b"3"])
     async with broker.consume(["q"], prefetch=2) as consumer:
-        await _receive(consumer, 2)
+        await receive(consumer, 2)
 
     async with broker.consume(["q"], prefetch=10) as consumer:
-        assert [b"1", b"2", b"3"] == _bodies(await _receive(consumer, 3))
+        assert [b"1", b"2", b"3"] == bodies_of(await receive(consumer, 3))
 
 
 async def test_a_requeued_message_comes_again_first(broker: Broker) -> None:
     await broker.publish("q", [b"1", b"2"])
     async with broker.consume(["q"], prefetch=10) as consumer:
-        (first,) = await _receive(consumer, 1)
+        (first,) = await receive(consumer, 1)
         await consumer.requeue([first])
 
-        assert [b"1", b"2"] == _bodies(await _receive(consumer, 2))
+        assert [b"1", b"2"] == bodies_of(await receive(consumer, 2))
 
 
 async def test_what_one_consumer_puts_back_another_gets(broker: Broker) -> None:
     await broker.publish("q", [b"1", b"2"])
     async with broker.consume(["q"], prefetch=10) as one:
-        in_hand = await _receive(one, 2)
+        in_hand = await receive(one, 2)
         async with broker.consume(["q"], prefetch=10) as other:
             await one.requeue(in_hand)
 
-            assert [b"1", b"2"] == _bodies(await _receive(other, 2))
+            assert [b"1", b"2"] == bodies_of(await receive(other, 2))
 
 
 async def test_a_consumer_that_does_not_receive_keeps_nothing_from_another(broker: Broker) -> None:
     async with broker.consume(["q"], prefetch=1) as busy, broker.consume(["q"], prefetch=1) as idle:
         await broker.publish("q", [b"long"])
-        await busy.ack(await _receive(busy, 1))
+        await busy.ack(await receive(busy, 1))
         bodies = [b"%d" % number for number in range(5)]
         await broker.publish("q", bodies)
 
         received: list[Delivery] = []
         while len(received) < len(bodies):
-            received += await _receive(idle, 1)
+            received += await receive(idle, 1)
             await idle.ack(received[-1:])
 
-    assert sorted(bodies) == sorted(_bodies(received))
+    assert sorted(bodies) == sorted(bodies_of(received))
 
 
 async def test_prefetch_bounds_what_is_in_hand(broker: Broker) -> None:
     await broker.publish("q", [b"1", b"2", b"3"])
     async with broker.consume(["q"], prefetch=2) as consumer:
-        in_hand = await _receive(consumer, 2)
-        blocked = asyncio.create_task(_receive(consumer, 1))
+        in_hand = await receive(consumer, 2)
+        blocked = asyncio.create_task(receive(consumer, 1))
         await asyncio.sleep(0)
         assert not blocked.done()
 
         await consumer.ack(in_hand[:1])
 
-        assert [b"3"] == _bodies(await blocked)
+        assert [b"3"] == bodies_of(await blocked)
 
 
 async def test_queues_named_first_go_first(broker: Broker) -> None:
@@ -166,14 +155,14 @@ async def test_queues_named_first_go_first(broker: Broker) -> None:
     await broker.publish("q", [b"first"])
 
     async with broker.consume(["urgent", "q"], prefetch=1) as consumer:
-        first = await _receive(consumer, 1)
+        first = await receive(consumer, 1)
         await broker.publish("q", [b"slow"])
         await broker.publish("urgent", [b"fast"])
         await consumer.ack(first)
 
-        fast = await _receive(consumer, 1)
+        fast = await receive(consumer, 1)
         await consumer.ack(fast)
-        assert [b"fast", b"slow"] == _bodies([*fast, *await _receive(consumer, 1)])
+        assert [b"fast", b"slow"] == bodies_of([*fast, *await receive(consumer, 1)])
 
 
 async def test_two_consumers_share_a_queue_and_no_message_goes_to_both(broker: Broker) -> None:
@@ -184,7 +173,7 @@ async def test_two_consumers_share_a_queue_and_no_message_goes_to_both(broker: B
         async def work(consumer: Consumer) -> None:
             while True:
                 deliveries = await consumer.receive(5)
-                received.extend(_bodies(deliveries))
+                received.extend(bodies_of(deliveries))
                 await consumer.ack(deliveries)
 
         workers = [asyncio.create_task(work(consumer)) for consumer in (one, other)]
@@ -206,9 +195,9 @@ async def test_a_full_queue_refuses_and_keeps_what_it_has(broker: Broker) -> Non
 
     await _until_depth(broker, "small", 2)
     async with broker.consume(["small"], prefetch=10) as consumer:
-        await consumer.ack((await _receive(consumer, 2))[:1])
+        await consumer.ack((await receive(consumer, 2))[:1])
         await broker.publish("small", [b"4"])
-        assert [b"4"] == _bodies(await _receive(consumer, 1))
+        assert [b"4"] == bodies_of(await receive(consumer, 1))
 
 
 async def test_a_queue_that_was_not_declared_is_noticed(broker: Broker) -> None:
@@ -226,17 +215,17 @@ async def test_an_empty_body_is_a_message(broker: Broker) -> None:
     await broker.publish("q", [b""])
 
     async with broker.consume(["q"], prefetch=1) as consumer:
-        assert [b""] == _bodies(await _receive(consumer, 1))
+        assert [b""] == bodies_of(await receive(consumer, 1))
 
 
 async def test_a_cancelled_receive_loses_nothing(broker: Broker) -> None:
     async with broker.consume(["q"], prefetch=10) as consumer:
-        waiting = asyncio.create_task(_receive(consumer, 1))
+        waiting = asyncio.create_task(receive(consumer, 1))
         await asyncio.sleep(0)
         waiting.cancel()
         await broker.publish("q", [b"1"])
 
-        assert [b"1"] == _bodies(await _receive(consumer, 1))
+        assert [b"1"] == bodies_of(await receive(consumer, 1))
 
 
 async def test_a_cancelled_publish_is_whole_or_not_there(broker: Broker) -> None:
@@ -247,7 +236,7 @@ async def test_a_cancelled_publish_is_whole_or_not_there(broker: Broker) -> None
     depth = await broker.depth("q")
 
     async with broker.consume(["q"], prefetch=10) as consumer:
-        received = _bodies(await _receive(consumer, depth))
+        received = bodies_of(await receive(consumer, depth))
 
     assert received in ([b"3"], [b"1", b"2", b"3"])
 
@@ -261,7 +250,7 @@ async def test_everything_is_there_after_a_restart_in_order(reopen: Reopen) -> N
     async with reopen() as broker:
         assert len(bodies) == await broker.depth("q")
         async with broker.consume(["q"], prefetch=5_000) as consumer:
-            received = _bodies(await _receive(consumer, len(bodies)))
+            received = bodies_of(await receive(consumer, len(bodies)))
 
     assert bodies == received
 
@@ -277,7 +266,7 @@ async def test_more_than_memory_holds_goes_through_the_disk_in_order(
         async def work() -> None:
             while len(received) < len(bodies):
                 deliveries = await consumer.receive(7)
-                received.extend(_bodies(deliveries))
+                received.extend(bodies_of(deliveries))
                 await consumer.ack(deliveries)
 
         working = asyncio.create_task(work())

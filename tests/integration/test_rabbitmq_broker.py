@@ -1,7 +1,7 @@
 """What only a real RabbitMQ does to its clients, and what the broker makes of it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
@@ -14,8 +14,9 @@ from fieldpost.backends.rabbitmq.opening import open_broker
 from fieldpost.clock import SystemClock
 from fieldpost.errors import BackendTimeoutError, BackendUnavailableError, QueueFullError
 from fieldpost.observability import handling
-from fieldpost.ports.broker import Broker, Consumer, Delivery
+from fieldpost.ports.broker import Broker
 from tests.support.amqp_proxy import ACK, CHANNEL_OPENED, DELIVER, NACK, QUEUE_DECLARED, AmqpProxy, amqp_proxy
+from tests.support.consuming import bodies_of, receive
 from tests.support.engines import RabbitMQ
 from tests.support.waiting import eventually
 
@@ -33,18 +34,6 @@ async def _opened(url: str, *names: str) -> AsyncIterator[Broker]:
         for name in names or ("q",):
             await broker.declare(name, max_messages=10_000)
         yield broker
-
-
-async def _receive(consumer: Consumer, count: int) -> list[Delivery]:
-    received: list[Delivery] = []
-    async with asyncio.timeout(30):
-        while len(received) < count:
-            received += await consumer.receive(count - len(received))
-    return received
-
-
-def _bodies(deliveries: Sequence[Delivery]) -> list[bytes]:
-    return [delivery.body for delivery in deliveries]
 
 
 def _vhost(url: str) -> str:
@@ -75,7 +64,7 @@ async def test_a_large_message_goes_through_in_several_frames(url: str) -> None:
     async with _opened(url) as broker, broker.consume(["q"], prefetch=1) as consumer:
         await broker.publish("q", [body])
 
-        assert [body] == _bodies(await _receive(consumer, 1))
+        assert [body] == bodies_of(await receive(consumer, 1))
 
 
 async def test_a_queue_of_another_bound_is_used_as_it_is(url: str) -> None:
@@ -93,7 +82,7 @@ async def test_thousands_of_publishes_at_once_are_confirmed_each(url: str) -> No
         await asyncio.gather(*(broker.publish("q", [body]) for body in bodies))
 
         async with broker.consume(["q"], prefetch=3_000) as consumer:
-            assert bodies == _bodies(await _receive(consumer, len(bodies)))
+            assert bodies == bodies_of(await receive(consumer, len(bodies)))
 
 
 async def test_cancelled_publishes_leave_nothing_behind(url: str) -> None:
@@ -107,7 +96,7 @@ async def test_cancelled_publishes_leave_nothing_behind(url: str) -> None:
         confirmed = {b"%d" % number for number, outcome in enumerate(outcomes) if outcome is None}
         depth = await broker.depth("q")
         async with broker.consume(["q"], prefetch=1_000) as consumer:
-            received = _bodies(await _receive(consumer, depth))
+            received = bodies_of(await receive(consumer, depth))
 
     assert len(received) == len(set(received))
     assert confirmed <= set(received)
@@ -141,25 +130,25 @@ async def test_what_came_over_a_lost_connection_comes_again_and_its_acks_hit_not
 ) -> None:
     async with _opened(url) as broker, broker.consume(["q"], prefetch=3) as consumer:
         await broker.publish("q", [b"1", b"2", b"3"])
-        old = await _receive(consumer, 3)
+        old = await receive(consumer, 3)
 
         assert 2 == await _cut(rabbitmq, url)
-        new = await _receive(consumer, 3)
+        new = await receive(consumer, 3)
         await consumer.ack(old)
         await consumer.requeue(old)
         await consumer.ack(new[:1])
 
-        assert [b"1", b"2", b"3"] == _bodies(new)
+        assert [b"1", b"2", b"3"] == bodies_of(new)
         async with broker.consume(["q"], prefetch=3) as other:
             await consumer.requeue(new[1:])
-            assert [b"2", b"3"] == _bodies(await _receive(other, 2))
+            assert [b"2", b"3"] == bodies_of(await receive(other, 2))
 
 
 async def test_a_deleted_queue_is_made_again_for_its_consumers(rabbitmq: RabbitMQ, url: str) -> None:
     async with _opened(url, "q", "other") as broker, broker.consume(["q", "other"], prefetch=3) as consumer:
         await broker.publish("q", [b"before"])
-        await consumer.ack(await _receive(consumer, 1))
-        waiting = asyncio.create_task(_receive(consumer, 1))
+        await consumer.ack(await receive(consumer, 1))
+        waiting = asyncio.create_task(receive(consumer, 1))
 
         async def is_there() -> bool:
             try:
@@ -171,7 +160,7 @@ async def test_a_deleted_queue_is_made_again_for_its_consumers(rabbitmq: RabbitM
         await eventually(is_there)
         await broker.publish("q", [b"after"])
 
-        assert [b"after"] == _bodies(await waiting)
+        assert [b"after"] == bodies_of(await waiting)
 
 
 async def test_a_deleted_queue_is_made_again_for_its_publishers(rabbitmq: RabbitMQ, url: str) -> None:
@@ -182,7 +171,7 @@ async def test_a_deleted_queue_is_made_again_for_its_publishers(rabbitmq: Rabbit
         await broker.publish("q", [b"after"])
 
         async with broker.consume(["q"], prefetch=3) as consumer:
-            assert [b"after"] == _bodies(await _receive(consumer, 1))
+            assert [b"after"] == bodies_of(await receive(consumer, 1))
 
 
 @asynccontextmanager
@@ -281,7 +270,7 @@ async def test_a_deaf_consumer_is_found_and_rebuilt(
     swallowed: list[bytes] = []
     async with _behind_proxy(rabbitmq, url) as (proxy, broker), broker.consume(["q"], prefetch=1) as consumer:
         await broker.publish("q", [b"heard"])
-        await consumer.ack(await _receive(consumer, 1))
+        await consumer.ack(await receive(consumer, 1))
         deaf = proxy.connections
 
         def swallow(connection: int, kind: int, channel: int, payload: bytes) -> bytes | None:
@@ -293,10 +282,10 @@ async def test_a_deaf_consumer_is_found_and_rebuilt(
 
         proxy.change = swallow
         await broker.publish("q", [b"1", b"2", b"3"])
-        received = await _receive(consumer, 1)
+        received = await receive(consumer, 1)
 
         assert swallowed
-        assert [b"1"] == _bodies(received)
+        assert [b"1"] == bodies_of(received)
         assert deaf + 1 == proxy.connections
 
 
@@ -305,7 +294,7 @@ async def test_a_consumer_that_waits_for_nothing_is_left_alone(
 ) -> None:
     monkeypatch.setattr(session, "DEAF_SECONDS", 0.1)
     async with _behind_proxy(rabbitmq, url) as (proxy, broker), broker.consume(["q"], prefetch=1) as consumer:
-        waiting = asyncio.create_task(_receive(consumer, 1))
+        waiting = asyncio.create_task(receive(consumer, 1))
         looked: list[bytes] = []
 
         def look(_connection: int, kind: int, _channel: int, payload: bytes) -> bytes:
@@ -319,7 +308,7 @@ async def test_a_consumer_that_waits_for_nothing_is_left_alone(
         await eventually(lambda: len(looked) >= 5)
         await broker.publish("q", [b"1"])
 
-        assert [b"1"] == _bodies(await waiting)
+        assert [b"1"] == bodies_of(await waiting)
         assert before == proxy.connections
 
 
@@ -329,7 +318,7 @@ async def test_nobody_to_connect_to_is_told_at_once_and_at_leaving_too() -> None
         open_broker(url, clock=SystemClock(), instance="test") as broker,
         broker.consume(["q"], prefetch=1) as consumer,
     ):
-        waiting = asyncio.create_task(_receive(consumer, 1))
+        waiting = asyncio.create_task(receive(consumer, 1))
         with pytest.raises(BackendUnavailableError):
             await broker.publish("q", [b"1"])
         with pytest.raises(BackendUnavailableError):

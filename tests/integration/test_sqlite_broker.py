@@ -15,7 +15,8 @@ from fieldpost.backends.sqlite.database import Database
 from fieldpost.backends.sqlite.opening import open_database
 from fieldpost.backends.sqlite.queue import Queue
 from fieldpost.errors import BackendUnavailableError, OverloadedError
-from fieldpost.ports.broker import Broker, Consumer, Delivery
+from fieldpost.ports.broker import Broker
+from tests.support.consuming import receive
 
 
 @pytest.fixture
@@ -39,14 +40,6 @@ def _write_lock(path: Path) -> Iterator[None]:
         other.execute("ROLLBACK")
 
 
-async def _receive(consumer: Consumer, count: int) -> list[Delivery]:
-    received: list[Delivery] = []
-    async with asyncio.timeout(30):
-        while len(received) < count:
-            received += await consumer.receive(count - len(received))
-    return received
-
-
 def _rows(path: Path) -> list[bytes]:
     with closing(sqlite3.connect(path)) as other:
         return [row[0] for row in other.execute("SELECT body FROM messages ORDER BY id")]
@@ -65,14 +58,14 @@ async def test_while_another_writes_a_publish_fails_and_once_that_is_over_it_wor
 
     assert 1 == await broker.depth("q")
     async with broker.consume(["q"], prefetch=10) as consumer:
-        assert [b"3"] == [delivery.body for delivery in await _receive(consumer, 1)]
+        assert [b"3"] == [delivery.body for delivery in await receive(consumer, 1)]
 
 
 async def test_what_is_acknowledged_while_another_writes_goes_with_a_later_group(path: Path, broker: Broker) -> None:
     await broker.publish("q", [b"1", b"2"])
     async with broker.consume(["q"], prefetch=10) as consumer:
         with _write_lock(path):
-            await consumer.ack((await _receive(consumer, 2))[:1])
+            await consumer.ack((await receive(consumer, 2))[:1])
             with pytest.raises(BackendUnavailableError):
                 await broker.publish("q", [b"3"])
         assert [b"1", b"2"] == _rows(path)

@@ -5,9 +5,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.support.clusters import RunningCluster, running_cluster
-from tests.support.server import QUICK, Server
+from tests.support.server import QUICK, Server, running_server
 from tests.support.waiting import eventually_now
 
 
@@ -38,3 +39,18 @@ def running_cluster_server(settings: Mapping[str, str]) -> Iterator[ClusterServe
     """A small cluster that is up; gone at the end."""
     with running_cluster("--small", settings={**QUICK, **settings}) as cluster:
         yield ClusterServer(cluster)
+
+
+#: The ways to run through which scenarios go.
+WAYS = ("one process", "cluster")
+
+
+def server_of(
+    request: pytest.FixtureRequest, directory: Path, settings: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """The body of a fixture with `WAYS`: a server of its own, or the cluster that all share."""
+    if request.param == "cluster":
+        yield request.getfixturevalue("cluster_server")
+        return
+    with running_server(directory / "data", settings=dict(settings or {})) as running:
+        yield running
