@@ -1,9 +1,11 @@
-"""Endless loops beside a body of code."""
+"""Endless loops beside a body of code, and work that goes on to its end."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -20,3 +22,13 @@ async def running(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
             task.cancel()
     if error is not None:
         raise error
+
+
+async def carried_through(work: Coroutine[Any, Any, T]) -> T:
+    """What the work brings. A caller who is cancelled meanwhile ends when the work has ended, and not before."""
+    task = asyncio.ensure_future(work)  # noqa: TID251 it ends in here, whatever happens
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

@@ -7,6 +7,7 @@ from typing import ParamSpec, TypeVar
 
 import msgspec
 
+from fieldpost.background import carried_through
 from fieldpost.clock import Clock
 from fieldpost.errors import CorruptDataError
 from fieldpost.fleet.agenda import Agenda
@@ -58,9 +59,12 @@ class FolderDoor:
         request = self._request(file_name)
         post = self._journal.asked(self.member, request=request, name=file_name, question=question)
         self._posts[file_name] = post
+        # It was written down as asked: nothing keeps it from being dropped, not even an end before a thread is free for it.
+        await carried_through(self._drop(post, content))
+
+    async def _drop(self, post: Post, content: bytes) -> None:
         try:
-            # Cancelled: the file is written all the same.
-            await asyncio.to_thread(self._tray.drop, file_name, content)
+            await asyncio.to_thread(self._tray.drop, post.name, content)
         except OSError as error:
             self._journal.refused_for(post, f"The file cannot be written: {error.strerror}.")
 

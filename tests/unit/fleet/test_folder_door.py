@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -36,8 +38,8 @@ class Cloud:
             MEMBER, Tray(root, MEMBER.device_id), journal=self.journal, clock=clock, source=self.source
         )
 
-    async def drop(self) -> Post:
-        """Online until one file stands there."""
+    async def ask(self) -> asyncio.Task[None]:
+        """Online, and one question is written down as asked."""
         agenda = Agenda(MEMBER, gap_seconds=1, journal=self.journal, clock=self.clock, source=self.source)
         session = asyncio.create_task(self.door.session(agenda))
 
@@ -47,6 +49,11 @@ class Cloud:
             return bool(self.journal.history)
 
         await eventually(has_asked)
+        return session
+
+    async def drop(self) -> Post:
+        """Online until one file stands there."""
+        session = await self.ask()
         session.cancel()
         (post,) = self.journal.open_posts(MEMBER)
         await eventually((self.root / "Requests" / ID / post.name).exists)
@@ -86,6 +93,21 @@ async def test_a_dropped_file_stands_there_whole(cloud: Cloud) -> None:
     content = (cloud.root / "Requests" / ID / post.name).read_text()
     assert post.question in content
     assert [post.name] == [path.name for path in (cloud.root / "Requests" / ID).iterdir()]
+
+
+async def test_a_file_whose_device_leaves_before_a_thread_is_free_for_it_is_dropped_all_the_same(cloud: Cloud) -> None:
+    free = threading.Event()
+    with ThreadPoolExecutor(max_workers=1) as threads:
+        asyncio.get_running_loop().set_default_executor(threads)
+        threads.submit(free.wait, 60)
+        session = await cloud.ask()
+        session.cancel()
+        await asyncio.sleep(0)
+        free.set()
+        await asyncio.wait([session])
+
+    (post,) = cloud.journal.open_posts(MEMBER)
+    assert (cloud.root / "Requests" / ID / post.name).exists()
 
 
 async def test_its_answer_settles_it(cloud: Cloud) -> None:

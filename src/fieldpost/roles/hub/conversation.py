@@ -13,7 +13,6 @@ from fieldpost.roles.hub.limits import Limits
 from fieldpost.roles.hub.reading import Reader
 from fieldpost.roles.hub.session import CLOSE_FAILED, CLOSE_SLOW, Session, SessionEndedError
 from fieldpost.roles.hub.wording import encode, hello
-from fieldpost.services.waiting import within
 from fieldpost.settings import HubSettings
 
 log = get_logger()
@@ -103,7 +102,7 @@ class Conversation:
 
     async def _next(self) -> str:
         """What is to be sent now, perhaps nothing; alone when it returns: whatever it was made from is forgotten."""
-        item = await within(self._outbox.take(), self._settings.ping_seconds)
+        item = await self._outbox.take_within(self._settings.ping_seconds)
         if item is None:
             # The greeting comes first.
             return _PING if self._reader.greeted.is_set() else ""

@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 
 from fieldpost.roles.hub.budget import Budget
+from fieldpost.services.waiting import within
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +107,12 @@ class Outbox:
             self._filled.clear()
             await self._filled.wait()
         return item
+
+    async def take_within(self, seconds: float) -> Item | None:
+        """The next; None when nothing was there for so long, nor is now."""
+        item = await within(self.take(), seconds)
+        # What was put just when the time was over is not passed over.
+        return self.take_now() if item is None else item
 
     def take_now(self) -> Item | None:
         """The next, if there is one; whoever asks has sent the one before."""

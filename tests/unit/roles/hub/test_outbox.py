@@ -46,6 +46,21 @@ async def test_a_cancelled_take_loses_nothing() -> None:
     assert b"1" == (await outbox.take()).payload
 
 
+async def test_what_comes_when_the_wait_is_just_over_is_not_passed_over() -> None:
+    outbox = _outbox(max_items=2, max_bytes=100)
+    # In one turn of the loop: something is put, then the time is over.
+    asyncio.get_running_loop().call_soon(outbox.put, b"1")
+
+    item = await outbox.take_within(0)
+
+    assert item is not None
+    assert b"1" == item.payload
+
+
+async def test_nothing_comes_of_a_wait_in_which_nothing_was_put() -> None:
+    assert await _outbox(max_items=2, max_bytes=100).take_within(0) is None
+
+
 async def test_it_is_emptied_when_the_writer_comes_back_for_more() -> None:
     outbox = _outbox(max_items=2, max_bytes=100)
     outbox.put(b"last words")
