@@ -403,10 +403,11 @@ def test_a_request_whose_id_cannot_be_printed_is_named_on_standard_error(
     assert request_id in errors
 
 
-def test_an_answer_that_cannot_be_printed_is_not_acknowledged(server: Server, key: str) -> None:
-    request_id = _fieldpost(server, "send", TOPIC, key=key).out.strip()
+@pytest.mark.parametrize("words", [("listen", "--count", "1"), ("send", TOPIC, "--idempotency-key", "one", "--wait")])
+def test_an_answer_that_cannot_be_printed_is_not_acknowledged(server: Server, key: str, words: tuple[str, ...]) -> None:
+    request_id = _fieldpost(server, "send", TOPIC, "--idempotency-key", "one", key=key).out.strip()
 
-    status, errors = _into_a_full_device(server, key, "listen", "--count", "1")
+    status, errors = _into_a_full_device(server, key, *words)
 
     assert 1 == status
     assert _is_one_line(errors)

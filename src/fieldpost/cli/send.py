@@ -1,9 +1,11 @@
 """`fieldpost send`: asks as a device."""
 
+import contextlib
 import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
 
 import typer
 
@@ -18,8 +20,6 @@ from fieldpost.errors import (
 )
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from fieldpost.messages.responses import Response
 
 
@@ -48,18 +48,23 @@ def send(
             request_id = await client.post(
                 question, model=model, deadline_seconds=deadline, idempotency_key=idempotency_key
             )
-            return await client.wait(request_id, timeout_seconds=timeout) if wait else request_id
+            if not wait:
+                _print(request_id, request_id, as_json)
+                return request_id
+            response = await client.wait(request_id, timeout_seconds=timeout, acknowledge=False)
+            _print(response, request_id, as_json)
+            # Only now: an answer that could not be printed comes again.
+            with contextlib.suppress(FieldpostError):
+                await client.acknowledge([request_id])
+            return response
 
     try:
         outcome = asyncio.run(ask())
     except UnreachableError as error:
         error.detail = f"{error.detail}. Is it running? Start one with: fieldpost up"
         raise
-    try:
-        _print(outcome, as_json)
-    except OSError as error:
-        request_id = getattr(outcome, "request_id", outcome)
-        raise OutputError(f"{error.strerror}; the request was accepted, its id is {request_id}") from error
+    if not isinstance(outcome, UUID) and outcome.output is None:
+        raise FieldpostError(f"Request {outcome.request_id} {outcome.status.value}: {reason(outcome)}")
 
 
 def _question(prompt: str | None, file: str | None) -> str:
@@ -84,18 +89,17 @@ def _read(file: str) -> str:
         raise InvalidRequestError(f"{file} is not text in UTF-8") from None
 
 
-def _print(outcome: "UUID | Response", as_json: bool) -> None:
-    from fieldpost.messages.responses import Response
-
-    if not isinstance(outcome, Response):
-        typer.echo(json.dumps({"id": str(outcome)}) if as_json else str(outcome))
-        return
-    if as_json:
-        print_json(outcome)
-    elif outcome.output is not None:
-        print_text(outcome)
-    if outcome.output is None:
-        raise FieldpostError(f"Request {outcome.request_id} {outcome.status.value}: {reason(outcome)}")
+def _print(outcome: "UUID | Response", request_id: UUID, as_json: bool) -> None:
+    """Returns when it was written; what went wrong with the request itself is not said here."""
+    try:
+        if isinstance(outcome, UUID):
+            typer.echo(json.dumps({"id": str(outcome)}) if as_json else str(outcome))
+        elif as_json:
+            print_json(outcome)
+        elif outcome.output is not None:
+            print_text(outcome)
+    except OSError as error:
+        raise OutputError(f"{error.strerror}; the request was accepted, its id is {request_id}") from error
 
 
 def print_json(response: "Response") -> None:

@@ -130,9 +130,9 @@ class Client:
             )
         )
 
-    def wait(self, request_id: UUID, *, timeout_seconds: float = 60.0) -> Response:
-        """The final answer, acknowledged."""
-        return self._loop.run(self._client.wait(request_id, timeout_seconds=timeout_seconds))
+    def wait(self, request_id: UUID, *, timeout_seconds: float = 60.0, acknowledge: bool = True) -> Response:
+        """The final answer, acknowledged unless you do that yourself, later."""
+        return self._loop.run(self._client.wait(request_id, timeout_seconds=timeout_seconds, acknowledge=acknowledge))
 
     def ask(
         self,

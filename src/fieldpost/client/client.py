@@ -132,8 +132,8 @@ class AsyncClient:
 
         return await post_safely(posting, send, retrying=self._retrying, give_up_seconds=self._give_up_seconds)
 
-    async def wait(self, request_id: UUID, *, timeout_seconds: float = 60.0) -> Response:
-        """The final answer, whatever it is (look at its `status`), acknowledged.
+    async def wait(self, request_id: UUID, *, timeout_seconds: float = 60.0, acknowledge: bool = True) -> Response:
+        """The final answer, whatever it is (look at its `status`), acknowledged unless you do that yourself, later.
 
         When acknowledging fails, the answer is returned all the same, and may come again to a listener. Cancelled after
         the answer came, it may be acknowledged and not returned: `status` still has it.
@@ -149,8 +149,9 @@ class AsyncClient:
             raise NoAnswerYetError(f"request {request_id}", request_id=request_id) from None
         except UnavailableError as error:
             raise NoAnswerYetError(f"request {request_id}; the last try: {error}", request_id=request_id) from error
-        with contextlib.suppress(FieldpostError):
-            await self._acknowledge(request_id, give_up_seconds=ACKNOWLEDGE_SECONDS)
+        if acknowledge:
+            with contextlib.suppress(FieldpostError):
+                await self._acknowledge(request_id, give_up_seconds=ACKNOWLEDGE_SECONDS)
         return response
 
     async def ask(
