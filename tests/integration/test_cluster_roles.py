@@ -1,5 +1,8 @@
 """A whole small cluster with its roles: a request goes in at NGINX and comes back answered; instances come and go."""
 
+import os
+import re
+import subprocess
 from collections.abc import Iterator
 
 import httpx
@@ -67,13 +70,30 @@ def _upstreams(cluster: RunningCluster) -> str:
     return (cluster.directory / "nginx" / "upstreams.conf").read_text()
 
 
+def test_the_command_to_try_next_works_as_it_was_printed(cluster: RunningCluster) -> None:
+    heading = f"ready: {cluster.url}\nTry next, in another terminal:\n  "
+    eventually_now(lambda: heading in cluster.log_path.read_text())
+    command = cluster.log_path.read_text().partition(heading)[2].splitlines()[0]
+
+    # As in a shell of its own: where `up` was started, with nothing of this run's settings.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FIELDPOST_")}
+    done = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, env=environment, cwd="/", timeout=60, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "Truck 17" in done.stdout
+    assert re.search(r"fp_\d+_\S+", done.stdout)
+
+
 def test_a_request_is_answered(cluster: RunningCluster, key: str) -> None:
     eventually_now(lambda: _answered(cluster, key, "first"))
 
 
 def test_a_role_gets_more_processes_and_gives_them_back(cluster: RunningCluster, key: str) -> None:
-    cluster.command("scale", "gateway", "2")
+    scaled = cluster.command("scale", "gateway", "2")
 
+    assert scaled.stdout == "gateway has 2, the new ones are ready\n"
     second = cluster.parts()["gateway-2"]
     assert second.health == "ready"
     eventually_now(lambda: f"127.0.0.1:{second.port} " in _upstreams(cluster))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fieldpost.cli.next_command import next_command, reached_at
 from fieldpost.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def up(
     shards: Annotated[int | None, typer.Option(help="PostgreSQL clusters (1 unless the directory has more).")] = None,
     without_roles: Annotated[bool, typer.Option("--without-roles", hidden=True)] = False,
 ) -> None:
-    """Starts everything and stays until Ctrl-C; says `ready: URL` when all is up."""
+    """Starts everything and stays until Ctrl-C; says `ready: URL` when all is up, and what to try next."""
     import asyncio
     import random
 
@@ -56,7 +57,10 @@ def up(
         patroni_directory=loaded.cluster.patroni,
     )
     own = configuration.without_defaults(loaded)
-    asyncio.run(run(options, own=own, clock=SystemClock(), source=random.Random(), say=typer.echo))  # noqa: S311 ports
+    # Without roles nobody answers it.
+    hint = "" if without_roles else _hint(data, host, port)
+    source = random.Random()  # noqa: S311 ports
+    asyncio.run(run(options, own=own, clock=SystemClock(), source=source, say=typer.echo, hint=hint))
 
 
 @app.command()
@@ -159,6 +163,11 @@ def down(data: Data = _DATA) -> None:
 
     asyncio.run(go_down(data.resolve(), clock=SystemClock()))
     typer.echo("down")
+
+
+def _hint(data: Path, host: str, port: int) -> str:
+    command = next_command(f"http://{reached_at(host)}:{port}", str(data / "roles"))
+    return f"Try next, in another terminal:\n  {command}"
 
 
 def _do(data: Path, command: "Command") -> None:

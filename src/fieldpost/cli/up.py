@@ -1,21 +1,16 @@
 """`fieldpost up`: everything in one process."""
 
 import contextlib
-import shlex
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fieldpost.cli.next_command import next_command, reached_at
+
 if TYPE_CHECKING:
     from fieldpost.settings import Settings
-
-_DEFAULT_DIRECTORY = "fieldpost-data"
-_DEFAULT_URL = "http://127.0.0.1:5000"
-#: Addresses that stand for every one this machine has, and where it is reached itself then.
-_EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 compared
 
 
 def up(
@@ -54,7 +49,7 @@ def _greet(loaded: "Settings", port: int) -> None:
 
 def _greeting(loaded: "Settings", port: int, *, is_for_a_person: bool) -> str:
     directory = Path(loaded.data.directory)
-    url = f"http://{_reached_at(loaded.server.host)}:{port}"
+    url = f"http://{reached_at(loaded.server.host)}:{port}"
     key = directory / "operator.key"
     # A service's output goes to logs, which more people read than may hold the key.
     page = f"{url}/#key={key.read_text(encoding='ascii').strip()}" if is_for_a_person else f"{url}/    (key: {key})"
@@ -67,31 +62,6 @@ def _greeting(loaded: "Settings", port: int, *, is_for_a_person: bool) -> str:
         f"  folder      {directory / 'Cloud' / 'Requests'}/<device id>/\n"
         f"  documents   {directory / 'knowledge'}/    answered by: {model}\n"
         f"Try next, in another terminal:\n"
-        f"  {_next_command(url, loaded.data.directory)}\n"
+        f"  {next_command(url, loaded.data.directory)}\n"
         f"Ctrl-C stops."
     )
-
-
-def _reached_at(host: str) -> str:
-    if host in _EVERYWHERE:
-        return _EVERYWHERE[host]
-    return f"[{host}]" if ":" in host else host
-
-
-def _next_command(url: str, directory: str) -> str:
-    """Can be pasted as it stands into a shell that is where this one is."""
-    command = [*_program(), "devices", "add", "--kind", "truck", "--name", "Truck 17"]
-    if url != _DEFAULT_URL:
-        command += ["--url", url]
-    if directory != _DEFAULT_DIRECTORY:
-        command += ["--data", directory]
-    return shlex.join(command)
-
-
-def _program() -> list[str]:
-    """How this program was started: by its name where the shell finds it, else by its path."""
-    started = Path(sys.argv[0])
-    if started.name != "fieldpost":
-        return [sys.executable, "-m", "fieldpost"]
-    found = shutil.which("fieldpost")
-    return ["fieldpost"] if found is not None and Path(found).samefile(started) else [str(started)]

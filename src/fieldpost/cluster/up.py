@@ -44,12 +44,14 @@ async def run(
     clock: Clock,
     source: random.Random,
     say: Callable[[str], None],
+    hint: str = "",
 ) -> None:
     """Runs a cluster until SIGTERM, SIGINT or `down` comes.
 
     Args:
         own: the user's settings by section, without what stands at its default.
         say: shows a line: one for each part, and `ready: URL` when all of it is up.
+        hint: what is shown after that.
 
     Raises:
         ConfigError: something is missing, or the options do not fit what lies there.
@@ -65,7 +67,7 @@ async def run(
     directory = options.directory.resolve()
     try:
         with state.hold(directory):
-            await _hold(directory, options, own=own, clock=clock, source=source, say=say, stopping=stopping)
+            await _hold(directory, options, own=own, clock=clock, source=source, say=say, hint=hint, stopping=stopping)
     except ExceptionGroup as group:
         raise _first(group) from None
 
@@ -78,6 +80,7 @@ async def _hold(
     clock: Clock,
     source: random.Random,
     say: Callable[[str], None],
+    hint: str,
     stopping: asyncio.Event,
 ) -> None:
     mark = str(directory)
@@ -110,7 +113,7 @@ async def _hold(
         burying = tasks.create_task(watches.bury_all())
         try:
             async with control.serving(directory, commands.handle):
-                await _live(cluster, watches, with_roles=options.with_roles, stopping=stopping, say=say)
+                await _live(cluster, watches, with_roles=options.with_roles, stopping=stopping, say=say, hint=hint)
         finally:
             await bringing_up.take_down(cluster)
             await end_leftovers(directory, mark=mark, clock=clock)
@@ -119,7 +122,13 @@ async def _hold(
 
 
 async def _live(
-    cluster: Cluster, watches: Watches, *, with_roles: bool, stopping: asyncio.Event, say: Callable[[str], None]
+    cluster: Cluster,
+    watches: Watches,
+    *,
+    with_roles: bool,
+    stopping: asyncio.Event,
+    say: Callable[[str], None],
+    hint: str,
 ) -> None:
     """Brings it up and looks after it until it is to stop."""
     async with asyncio.TaskGroup() as tasks:
@@ -129,6 +138,8 @@ async def _live(
         await asyncio.wait([asked, coming], return_when=asyncio.FIRST_COMPLETED)
         if not stopping.is_set() and coming.exception() is None:
             say(f"ready: {cluster.state.url}")
+            if hint:
+                say(hint)
             await asked
         say("stopping")
         for task in (watching, asked, coming):
