@@ -21,7 +21,8 @@ BACK_SECONDS = 90.0
 FROST_SECONDS = 12.0
 #: So many fresh requests in a row: several instances take turns.
 _IN_A_ROW = 5
-_ASK_SECONDS = 30.0
+#: Also until a part serves that was started again.
+_ASK_SECONDS = 120.0
 
 
 class Harm(StrEnum):
@@ -86,8 +87,10 @@ class Faults:
             case Harm.THAW:
                 await self._tell(Command(verb="pause", part=name))
                 await asyncio.sleep(FROST_SECONDS)
-                await self._tell(Command(verb="resume", part=name))
-                seconds = await self._until_answered(fault, monotonic())
+                thawed = monotonic()
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._tell(Command(verb="resume", part=name)))
+                    seconds = await self._until_answered(fault, thawed)
             case Harm.LOSE:
                 await self._tell(Command(verb="kill", part=name, signal=signal.SIGKILL, down_seconds=10 * BACK_SECONDS))
                 seconds = await self._until_answered(fault, began)

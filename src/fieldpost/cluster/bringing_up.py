@@ -39,7 +39,7 @@ async def bring_up(cluster: Cluster, *, with_roles: bool) -> None:
         await _upgrade(cluster)
         async with asyncio.TaskGroup() as tasks:
             for instance in plan.instances:
-                tasks.create_task(start_instance(cluster, instance))
+                tasks.create_task(cluster.launch(role_part(cluster, instance)))
 
 
 async def take_down(cluster: Cluster) -> None:
@@ -65,16 +65,8 @@ async def _in_turn(cluster: Cluster, *stages: Sequence[str]) -> None:
         await cluster.stop(names)
 
 
-async def start_instance(cluster: Cluster, instance: Instance) -> None:
-    """Starts one process of a role.
-
-    Raises:
-        BackendUnavailableError: it is not ready in time.
-    """
-    await cluster.launch(_instance(cluster, instance))
-
-
-def _instance(cluster: Cluster, instance: Instance) -> Part:
+def role_part(cluster: Cluster, instance: Instance) -> Part:
+    """One process of a role, not started yet."""
     program = Program(
         name=instance.name,
         command=[sys.executable, "-m", "fieldpost", instance.role, "--port", str(instance.port)],

@@ -3,13 +3,16 @@
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 import msgspec
 
 from fieldpost.cluster import bringing_up, plan, processes, standing, state, topology
-from fieldpost.cluster.cluster import Cluster
+from fieldpost.cluster.cluster import READY_SECONDS, Cluster
 from fieldpost.cluster.control import Command, Reply
 from fieldpost.cluster.engines import patroni
+from fieldpost.cluster.part import Part
+from fieldpost.cluster.readiness import until_ready
 from fieldpost.cluster.watching import Watches
 from fieldpost.errors import ConfigError
 
@@ -87,8 +90,20 @@ class Commands:
         return f"{command.part} is frozen"
 
     async def _resume(self, command: Command) -> str:
-        self._freeze(command.part, signal.SIGCONT)
-        return f"{command.part} goes on"
+        name = command.part
+        self._freeze(name, signal.SIGCONT)
+        node = self._cluster.servers.get(name)
+        if node is not None:
+            await self._until_ready(name, partial(patroni.is_serving, node))
+            return f"{name} goes on and is ready"
+        part = self._cluster.find(name)
+        if part.pid is None:
+            return f"{name} is down"
+        # One that drains is not to be ready any more.
+        if name in self._cluster.leaving:
+            return f"{name} goes on"
+        await self._until_serving(part)
+        return f"{name} goes on and is ready"
 
     def _freeze(self, name: str, number: int) -> None:
         node = self._cluster.servers.get(name)
@@ -104,6 +119,7 @@ class Commands:
             node = self._cluster.servers[command.part]
             raise ConfigError(f"{command.part} is run by its agent: restart {node.name}")
         part = self._cluster.find(command.part)
+        before = part.pid
         async with self._changing:
             self._cluster.leaving.add(part.name)
             try:
@@ -111,7 +127,8 @@ class Commands:
                 await part.restart()
             finally:
                 self._cluster.leaving.discard(part.name)
-        return f"{part.name} was stopped and starts again"
+        await self._until_serving(part, not_as=before)
+        return f"{part.name} was started again and is ready"
 
     async def _scale(self, command: Command) -> str:
         cluster = self._cluster
@@ -125,12 +142,28 @@ class Commands:
             cluster.plan = planned
             state.write(cluster.directory, cluster.state)
             await self._leave([name for name in before if name not in after])
-            async with asyncio.TaskGroup() as tasks:
-                for name, instance in after.items():
-                    if name not in before:
-                        tasks.create_task(bringing_up.start_instance(cluster, instance))
-            await self._watches.balance()
-        return f"{command.role} has {command.count}"
+            parts = [bringing_up.role_part(cluster, instance) for name, instance in after.items() if name not in before]
+            for part in parts:
+                await part.start()
+                cluster.keep(part)
+        await asyncio.gather(*(self._until_serving(part) for part in parts))
+        await self._watches.balance()
+        return f"{command.role} has {command.count}" + (", the new ones are ready" if parts else "")
+
+    async def _until_serving(self, part: Part, *, not_as: int | None = None) -> None:
+        """Returns when it serves, as another process than `not_as`.
+
+        Raises:
+            BackendUnavailableError: it does not in time; it is kept running all the same.
+        """
+
+        async def is_serving() -> bool:
+            return part.pid not in (None, not_as) and await part.is_ready()
+
+        await self._until_ready(part.name, is_serving)
+
+    async def _until_ready(self, name: str, ask: Callable[[], Awaitable[bool]]) -> None:
+        await until_ready(name, ask, clock=self._cluster.clock, seconds=READY_SECONDS)
 
     async def _leave(self, names: list[str]) -> None:
         cluster = self._cluster
