@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from fieldpost.cluster import processes
+from fieldpost.cluster import processes, rotating
 from fieldpost.cluster.ports import free_ports
 from tests.support.clusters import RunningCluster, running_cluster, take, those_left
 from tests.support.waiting import eventually_now
@@ -93,17 +93,35 @@ def test_a_paused_part_is_frozen_until_it_is_resumed(cluster: RunningCluster) ->
 
     eventually_now(lambda: processes.is_frozen(pid))
     assert cluster.parts()["redis-1"].health == "paused"
-    cluster.command("resume", "redis-1")
-    cluster.until("redis-1", lambda part: part.health == "ready")
+
+    resumed = cluster.command("resume", "redis-1")
+
+    assert resumed.stdout == "redis-1 goes on and is ready\n"
+    assert cluster.parts()["redis-1"].health == "ready"
     assert cluster.parts()["redis-1"].pid == pid
 
 
-def test_a_restarted_part_is_another_process(cluster: RunningCluster) -> None:
-    before = cluster.parts()["redis-3"]
+def test_a_frozen_server_serves_when_resume_returns(cluster: RunningCluster) -> None:
+    server = cluster.parts()["postgresql-1-1"]
+    cluster.command("pause", "postgresql-1-1")
+    eventually_now(lambda: cluster.parts()["postgresql-1-1"].health == "paused")
 
-    cluster.command("restart", "redis-3")
+    cluster.command("resume", "postgresql-1-1")
 
-    cluster.until("redis-3", lambda part: part.health == "ready" and part.pid != before.pid)
+    assert cluster.sql("select 1") == "1"
+    assert cluster.parts()["postgresql-1-1"].pid == server.pid
+
+
+@pytest.mark.parametrize("name", ["redis-3", "rabbitmq-1"])
+def test_a_part_that_restart_has_returned_for_is_another_process_and_ready(cluster: RunningCluster, name: str) -> None:
+    before = cluster.parts()[name]
+
+    restarted = cluster.command("restart", name)
+
+    after = cluster.parts()[name]
+    assert restarted.stdout == f"{name} was started again and is ready\n"
+    assert after.health == "ready"
+    assert after.pid != before.pid
 
 
 def test_logs_are_shown_by_part(cluster: RunningCluster) -> None:
@@ -113,6 +131,22 @@ def test_logs_are_shown_by_part(cluster: RunningCluster) -> None:
     refused = cluster.command("logs", "redis-9", check=False)
     assert refused.returncode == 1
     assert "redis-1" in refused.stderr
+
+
+def test_a_part_whose_log_is_full_goes_on_in_an_empty_one(cluster: RunningCluster) -> None:
+    path = cluster.directory / "logs" / "redis-2.log"
+    with path.open("ab") as log:
+        log.write(b"an old line\n" * (rotating.MAX_BYTES // 11))
+
+    eventually_now(lambda: path.stat().st_size < 1000 and rotating.older(path).exists())
+    cluster.command("restart", "redis-2")
+
+    # What it says now stands where it was cut, not behind a hole of the old size.
+    assert path.stat().st_size < 10_000
+    assert "Redis is starting" in path.read_text()
+    shown = cluster.command("logs", "redis-2", "-n", "1000").stdout
+    assert "an old line" in shown
+    assert "Redis is starting" in shown
 
 
 def test_mistakes_are_told_in_one_line(cluster: RunningCluster) -> None:

@@ -60,7 +60,7 @@ class Cluster:
         self.is_ready = False
         self._tasks = tasks
         self._keeping: dict[str, asyncio.Task[None]] = {}
-        make_directory(directory / "logs")
+        make_directory(state.log_directory(directory))
 
     def part(
         self,

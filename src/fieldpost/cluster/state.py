@@ -119,4 +119,9 @@ def socket_path(directory: Path) -> Path:
 
 def log_path(directory: Path, part: str) -> Path:
     """Where a part's output goes."""
-    return directory / "logs" / f"{part}.log"
+    return log_directory(directory) / f"{part}.log"
+
+
+def log_directory(directory: Path) -> Path:
+    """Where the logs of all parts lie."""
+    return directory / "logs"

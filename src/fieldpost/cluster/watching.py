@@ -1,15 +1,16 @@
-"""What is looked after all the time: who takes writes, who is ready, whose agent is frozen, who has to be buried."""
+"""What is looked after all the time: who takes writes, who is ready, whose agent is frozen, whose log is full."""
 
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
-from fieldpost.cluster import bringing_up, processes
+from fieldpost.cluster import bringing_up, processes, state
 from fieldpost.cluster.cluster import Cluster
 from fieldpost.cluster.engines import nginx, patroni, pgbouncer
 from fieldpost.cluster.plan import Shard
 from fieldpost.cluster.readiness import until_ready
+from fieldpost.cluster.rotating import rotate_all
 from fieldpost.errors import FieldpostError
 from fieldpost.observability import get_logger
 
@@ -17,6 +18,7 @@ _LOOK_SECONDS = 1.0
 #: A new primary is looked for more often: until it is found nothing is recorded.
 _PRIMARY_SECONDS = 0.5
 _BURY_SECONDS = 0.5
+_LOGS_SECONDS = 2.0
 #: NGINX reads new upstreams at once; its old workers go on for what they have in hand.
 _READ_SECONDS = 5.0
 #: An agent frozen for this long is as good as dead: half of what others wait before they replace its server.
@@ -44,6 +46,7 @@ class Watches:
                 tasks.create_task(self._every(shard.name, _PRIMARY_SECONDS, partial(self.follow_primary, shard)))
             tasks.create_task(self._every("balance", _LOOK_SECONDS, self.balance))
             tasks.create_task(self._every("fence", _LOOK_SECONDS, self.fence))
+            tasks.create_task(self._every("logs", _LOGS_SECONDS, self.rotate_logs))
 
     async def bury_all(self) -> None:
         """Buries until cancelled; also while everything stops, for agents wait until their server is gone."""
@@ -105,6 +108,10 @@ class Watches:
             ):
                 log.warning("server_fenced", part=node.server_name, is_frozen=part.is_paused)
                 await cluster.fence(node)
+
+    async def rotate_logs(self) -> None:
+        """Cuts logs that are full."""
+        await asyncio.to_thread(rotate_all, state.log_directory(self._cluster.directory))
 
     async def bury(self) -> None:
         """Buries servers' orphans: a dead one that nobody buries looks alive to who wants to start the next."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fieldpost.cluster import node_addresses, plan, topology
-from fieldpost.cluster.engines import etcd, nginx, patroni, pgbouncer
+from fieldpost.cluster.engines import etcd, nginx, patroni, pgbouncer, rabbitmq
 from fieldpost.cluster.engines.redis import Node
 from fieldpost.cluster.topology import Size
 
@@ -82,3 +82,9 @@ def test_redis_nodes_find_each_other_after_their_ports_have_moved(tmp_path: Path
         first, second = (tmp_path / "redis" / str(number) / "nodes.conf").read_text().splitlines()
         assert first.startswith("aaa 127.0.0.1:20003@20004 ")
         assert second.startswith("bbb 127.0.0.1:20001@20002 ")
+
+
+def test_what_a_broker_leaves_when_it_crashes_is_bounded(tmp_path: Path, planned: plan.Plan) -> None:
+    program = rabbitmq.server(tmp_path, planned.rabbitmq[0], nodes=planned.rabbitmq, name_port=21_999, user=None)
+
+    assert 0 < int(program.environment["ERL_CRASH_DUMP_BYTES"]) <= 8_388_608

@@ -16,6 +16,7 @@ SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 _USER, _PASSWORD = "guest", "guest"
 _PLUGINS = "[rabbitmq_management].\n"
 _MEMORY_LIMIT = "512MB"
+_CRASH_DUMP_BYTES = 8_388_608
 
 
 class Ports(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +107,8 @@ def server(directory: Path, node: Node, *, nodes: Sequence[Node], name_port: int
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(base / "enabled_plugins"),
             "RABBITMQ_MNESIA_BASE": str(base / "data"),
             "RABBITMQ_LOG_BASE": str(base / "log"),
+            # A crash leaves one file behind, which would be as large as its memory.
+            "ERL_CRASH_DUMP_BYTES": str(_CRASH_DUMP_BYTES),
             "RABBITMQ_PID_FILE": str(base / "pid"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"+S 1:1 +sbwt none {loopback}",
         },
