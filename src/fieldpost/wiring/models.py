@@ -55,12 +55,11 @@ async def open_library(directory: Path, stack: AsyncExitStack, *, is_shared: boo
         is_shared: whether other processes read the same documents; each has an index of its own then.
     """
     from fieldpost.backends.models.library.library import DocumentLibrary
+    from fieldpost.backends.models.library.own_index import own_index
 
     index = directory / "library.db"
     if is_shared:
-        own = Path(mkdtemp(prefix="fieldpost-library-"))
-        stack.callback(shutil.rmtree, own, ignore_errors=True)
-        index = own / "library.db"
+        index = stack.enter_context(own_index(directory / "indexes"))
     return await stack.enter_async_context(DocumentLibrary(knowledge_folder(directory), index))
 
 
