@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from fieldpost.errors import ConfigError
+from fieldpost.messages.texts import SHARD_NAME_PATTERN, in_words
 
 #: At most a year, so that no wait is without end.
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]
@@ -49,7 +50,7 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class ShardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One PostgreSQL cluster, which owns the device ids from `first` to `last`."""
 
-    name: Annotated[str, msgspec.Meta(pattern="^[a-z0-9_-]{1,40}$")]
+    name: Annotated[str, msgspec.Meta(pattern=SHARD_NAME_PATTERN)]
     first: Count = 1
     #: Without one there is no end.
     last: Count | None = None
@@ -288,7 +289,7 @@ def _checked(raw: Mapping[str, Any], where: str = "") -> Settings:
     try:
         return msgspec.convert(raw, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(where + str(error).replace("`$.", "`").replace(" - at `$`", "")) from error
+        raise ConfigError(where + in_words(str(error)).replace("`$.", "`").replace(" - at `$`", "")) from error
 
 
 def _read_file(file: Path | None, variables: Mapping[str, str]) -> dict[str, Any]:

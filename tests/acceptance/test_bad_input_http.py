@@ -63,6 +63,27 @@ def test_the_wrong_member_is_named(device: httpx.Client) -> None:
     assert answer.json()["errors"] == ["input.prompt"]
 
 
+@pytest.mark.parametrize(
+    ("path", "member", "value"),
+    [
+        ("/v1/requests", "colour" * 150_000, "red"),
+        ("/v1/requests", "priority", "x" * 900_000),
+        ("/v1/chat/completions", "model", "x" * 900_000),
+        ("/v1/chat/completions", "messages", [{"role": "x" * 900_000, "content": "x"}]),
+    ],
+    ids=["unknown member", "priority", "model", "role"],
+)
+def test_no_refusal_says_all_that_was_sent_again(device: httpx.Client, path: str, member: str, value: object) -> None:
+    asked: dict[str, object] = {"input": {"prompt": "x"}}
+    if path == "/v1/chat/completions":
+        asked = {"model": "library", "messages": [{"role": "user", "content": "x"}]}
+
+    answer = device.post(path, json={**asked, member: value})
+
+    assert answer.status_code in (404, 422)
+    assert len(answer.content) < 2000
+
+
 def test_what_stands_between_the_lines_is_kept(device: httpx.Client) -> None:
     prompt = "escape \x1b, line\r\nbreak, \U0001f69a, \u202ereversed, <script>, '; drop table requests; --"
 

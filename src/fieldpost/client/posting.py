@@ -18,6 +18,7 @@ from fieldpost.errors import (
 )
 from fieldpost.messages.identity import keyed_id
 from fieldpost.messages.requests import MAX_BODY_BYTES, ChatMessage, RequestBody
+from fieldpost.messages.texts import in_words
 
 #: What may be asked: a prompt, or a conversation.
 Question = str | Sequence[ChatMessage | Mapping[str, str]]
@@ -64,7 +65,7 @@ def prepare(
         body = msgspec.convert({**members, "input": asked, "idempotency_key": key}, RequestBody)
         encoded = msgspec.json.encode(body)
     except (msgspec.ValidationError, UnicodeEncodeError) as error:
-        raise InvalidRequestError(str(error).replace("`$.", "`")) from error
+        raise InvalidRequestError(in_words(str(error)).replace("`$.", "`")) from error
     if len(encoded) > MAX_BODY_BYTES:
         raise RequestTooLargeError(f"{len(encoded)} bytes; {MAX_BODY_BYTES} at most")
     return Posting(

@@ -177,7 +177,7 @@ class Intake:
             raise InvalidRequestError("input needs exactly one of prompt and messages", errors=("input",))
         model = body.model or self.default_model
         if model not in self._backends.model_names:
-            raise UnknownModelError(repr(model), errors=("model",))
+            raise UnknownModelError(repr(model[:100]), errors=("model",))
         now = self._clock.now()
         deadline_at = None if body.deadline_seconds is None else now + timedelta(seconds=body.deadline_seconds)
         return Request(

@@ -66,9 +66,9 @@ def invalid_body(error: msgspec.MsgspecError) -> errors.RejectedError:
     """What is wrong with a body that msgspec refused; names the member."""
     if isinstance(error, msgspec.ValidationError):
         said = in_words(str(error))
-        message, _, path = said.partition(" - at `")
-        member = path.rstrip("`").removeprefix("$").lstrip(".")
-        return errors.InvalidRequestError(said, errors=(member,) if member else (message,))
+        message, at, path = said.rpartition(" - at `")
+        member = path.rstrip("`").removeprefix("$").lstrip(".") if at else ""
+        return errors.InvalidRequestError(said, errors=(member or message or said,))
     return errors.MalformedRequestError(str(error))
 
 

@@ -1,3 +1,6 @@
+from collections.abc import Iterator
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -5,8 +8,10 @@ from fieldpost.errors import InvalidRequestError
 from fieldpost.messages.chat import ChatRequest
 from fieldpost.messages.devices import DeviceChange, NewDevice
 from fieldpost.messages.frames import DeviceFrame
-from fieldpost.messages.requests import RequestBody
+from fieldpost.messages.requests import Envelope, RequestBody
+from fieldpost.messages.texts import in_words
 from fieldpost.policy.drop_content import DropKind, body_of
+from fieldpost.settings import Settings
 from fieldpost.web.problems import invalid_body
 
 _BLANK_OR_NUL = [" ", "\n\t\r ", "\u2003", "a\0b", "\0", "a\0"]
@@ -71,3 +76,44 @@ def test_what_is_wrong_with_a_text_is_said_in_words() -> None:
         "Expected `str` that is not only white space, and without NUL characters - at `$.input.prompt`"
     )
     assert error.data["errors"] == ("input.prompt",)
+
+
+def _patterns(schema: Any) -> Iterator[str]:
+    if isinstance(schema, dict):
+        if isinstance(schema.get("pattern"), str):
+            yield schema["pattern"]
+        schema = list(schema.values())
+    if isinstance(schema, list):
+        for item in schema:
+            yield from _patterns(item)
+
+
+@pytest.mark.parametrize("kind", [RequestBody, Envelope, DeviceFrame, ChatRequest, NewDevice, DeviceChange, Settings])
+def test_every_pattern_has_words(kind: Any) -> None:
+    for pattern in _patterns(msgspec.json.schema(kind)):
+        said = in_words(f"Expected `str` matching regex {pattern!r} - at `$.x`")
+
+        assert said.endswith(" - at `$.x`")
+        assert "regex" not in said
+        assert "of another form" not in said, f"no words for {pattern}"
+
+
+def test_of_a_choice_all_are_named() -> None:
+    with pytest.raises(msgspec.ValidationError) as caught:
+        msgspec.convert({"input": {"messages": [{"role": "robot", "content": "x"}]}}, RequestBody)
+
+    assert in_words(str(caught.value)) == (
+        "Expected `str` that is one of system, developer, user, assistant - at `$.input.messages[0].role`"
+    )
+
+
+@pytest.mark.parametrize("text", ["matching regex '\\x'", " - at `", " - at `$.b`", "`", "x" * 100_000])
+def test_no_name_of_an_unknown_member_breaks_or_swells_what_is_said(text: str) -> None:
+    with pytest.raises(msgspec.ValidationError) as caught:
+        msgspec.convert({"input": {"prompt": "x", text: 1}}, RequestBody)
+
+    error = invalid_body(caught.value)
+
+    assert error.detail.startswith("Object contains unknown field")
+    assert len(error.detail) < 500
+    assert all(len(str(member)) < 500 for member in error.data["errors"])  # type: ignore[attr-defined]
