@@ -17,6 +17,7 @@ need() { # need PACKAGE FILE...: the package, unless one of these is there
 
 need chromium chromium
 need strace strace
+need openssl openssl
 need postgresql /usr/lib/postgresql/*/bin/postgres
 need pgbouncer pgbouncer /usr/sbin/pgbouncer
 need redis-server redis-server

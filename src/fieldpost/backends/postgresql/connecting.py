@@ -6,10 +6,12 @@ by everyone, and perhaps on no replica. Whoever uses a connection ends it instea
 """
 
 import socket
+import ssl
+from collections.abc import Mapping
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -23,6 +25,9 @@ _DEAD_AFTER_SECONDS = 10
 _KEEPALIVE_SECONDS = 3
 #: No connection grows older, so that load spreads again after a server came back.
 _RECYCLE_SECONDS = 1800
+#: Of a URL, as libpq names it: whether connections are encrypted, and through which authority a server is trusted.
+_MODE, _AUTHORITY = "sslmode", "sslrootcert"
+_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 #: How the server says that a commit is on its own disk, although nobody waited for a replica.
 _UNCONFIRMED = "canceling wait for synchronous replication"
 
@@ -54,8 +59,9 @@ def make_engine(url: str, *, pool_size: int) -> AsyncEngine:
         raise ConfigError(f"not a URL of a database: {url}") from None
     if address.drivername != "postgresql" or not address.host or not address.database:
         raise ConfigError(f"a database's URL is postgresql://user@host:port/database, not {address!r}")
+    encryption = _encryption(address)
     return create_async_engine(
-        address.set(drivername="postgresql+asyncpg"),
+        address.set(drivername="postgresql+asyncpg").difference_update_query([_MODE, _AUTHORITY]),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=POOL_SECONDS,
@@ -64,8 +70,29 @@ def make_engine(url: str, *, pool_size: int) -> AsyncEngine:
             "async_creator_fn": _connect,
             "prepared_statement_cache_size": 0,
             "prepared_statement_name_func": lambda: "",
+            **encryption,
         },
     )
+
+
+def _encryption(address: URL) -> Mapping[str, Any]:
+    """What the driver is told; without a mode it encrypts where the server can, whoever that is."""
+    mode, authority = address.query.get(_MODE), address.query.get(_AUTHORITY)
+    if mode is None and authority is None:
+        return {}
+    if mode not in _MODES:
+        raise ConfigError(f"a database's URL says {_MODE}={mode}; it may be {', '.join(_MODES)}")
+    if not mode.startswith("verify-"):
+        if authority is not None:
+            raise ConfigError(f"a database's URL names {_AUTHORITY}, which {_MODE}={mode} does not look at")
+        return {"ssl": mode}
+    try:
+        # The driver's own would look beneath the home directory; without a file this takes the system's authorities.
+        context = ssl.create_default_context(cafile=str(authority) if authority is not None else None)
+    except OSError as error:
+        raise ConfigError(f"a database's URL names {_AUTHORITY}={authority}, which cannot be read: {error}") from None
+    context.check_hostname = mode == "verify-full"
+    return {"ssl": context}
 
 
 async def _connect(*args: Any, **keywords: Any) -> Session:

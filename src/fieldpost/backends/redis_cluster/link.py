@@ -13,6 +13,7 @@ from typing import TypeVar
 from fieldpost.backends.redis_cluster.address import Address
 from fieldpost.backends.redis_cluster.circuits import Circuits
 from fieldpost.backends.redis_cluster.client import CALL_SECONDS, Client, Heard, Look
+from fieldpost.backends.redis_cluster.trust import reason
 from fieldpost.clock import Clock
 from fieldpost.errors import BackendUnavailableError
 from fieldpost.observability import get_logger
@@ -207,7 +208,7 @@ class Link:
         try:
             return await client.look(), is_subscribed
         except BackendUnavailableError as error:
-            self._reason = str(error)
+            self._reason = await reason(self._address, error)
             return None, False
 
     async def _retire(self, client: Client) -> None:
