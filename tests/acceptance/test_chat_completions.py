@@ -1,5 +1,6 @@
 """OpenAI's official client, unchanged, against the chat door."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -139,6 +140,14 @@ def test_the_same_key_is_asked_once(client: OpenAI) -> None:
         ("logprobs", True),
         ("modalities", ["audio"]),
         ("audio", {"voice": "alloy", "format": "wav"}),
+        ("tool_choice", "required"),
+        ("tool_choice", {"type": "function", "function": {"name": "f"}}),
+        ("function_call", {"name": "f"}),
+        ("top_logprobs", 2),
+        ("web_search_options", {}),
+        # The echo cannot keep to it.
+        ("response_format", {"type": "json_object"}),
+        ("response_format", {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_by_name(client: OpenAI, member: str, value: object) -> None:
@@ -147,6 +156,25 @@ def test_what_cannot_be_honoured_is_refused_by_name(client: OpenAI, member: str,
 
     assert refused.value.param == member
     assert member in refused.value.message
+
+
+def test_what_cannot_be_honoured_is_refused_before_a_stream_begins(client: OpenAI) -> None:
+    with pytest.raises(openai.UnprocessableEntityError) as refused:
+        client.chat.completions.create(
+            model="library", messages=ASK, stream=True, response_format={"type": "json_object"}
+        )
+
+    assert refused.value.param == "response_format"
+
+
+def test_who_takes_the_long_poll_for_openais_responses_is_told_where_to_go(server: Server, client: OpenAI) -> None:
+    with pytest.raises(openai.APIStatusError) as refused:
+        client.responses.create(model="echo", input="How long may I drive?")
+
+    assert refused.value.status_code == 405
+    assert "/v1/chat/completions" in str(refused.value)
+    assert refused.value.response.headers["content-type"] == "application/problem+json"
+    assert refused.value.response.headers["allow"] == "GET, HEAD"
 
 
 def test_pictures_are_refused(client: OpenAI) -> None:
@@ -161,7 +189,13 @@ def test_pictures_are_refused(client: OpenAI) -> None:
 
 def test_members_that_nobody_knows_are_passed_over(client: OpenAI) -> None:
     completion = client.chat.completions.create(
-        model="echo", messages=ASK, extra_body={"store": False, "metadata": {"a": "b"}, "tools": [], "n": 1}
+        model="echo",
+        messages=ASK,
+        n=1,
+        tool_choice="none",
+        logprobs=False,
+        response_format={"type": "text"},
+        extra_body={"store": False, "metadata": {"a": "b"}, "tools": []},
     )
 
     assert completion.choices[0].message.content
@@ -224,6 +258,35 @@ def test_what_failed_is_told_once_and_does_not_come_again(tmp_path_factory: pyte
 
     assert plain.value.response.headers["x-should-retry"] == "false"
     assert [request["status"] for request in requests] == ["failed", "failed"]
+
+
+def test_what_a_models_server_understands_reaches_it(tmp_path_factory: pytest.TempPathFactory) -> None:
+    parameters: dict[str, Any] = {
+        "temperature": 0.5,
+        "top_p": 0.5,
+        "max_tokens": 7,
+        "presence_penalty": 1.0,
+        "frequency_penalty": 1.0,
+        "seed": 7,
+        "stop": ["\n"],
+        "logit_bias": {"50256": -100},
+        "reasoning_effort": "low",
+        "verbosity": "low",
+        "response_format": {"type": "json_schema", "json_schema": {"name": "hours", "schema": {"type": "object"}}},
+        "user": "driver-17",
+    }
+    refusal = Said(status=400, body=b"{}", headers=[("Content-Type", "application/json")])
+    with scripted_server(refusal) as model:
+        settings = {"FIELDPOST_MODEL_URL": f"{model.url}/v1", "FIELDPOST_MODEL_NAME": "strict"}
+        with (
+            running_server(tmp_path_factory.mktemp("carrying") / "data", settings=settings) as carrying,
+            _client(carrying, carrying.add_device()[1]) as client,
+            pytest.raises(openai.APIStatusError),
+        ):
+            client.chat.completions.create(model="strict", messages=ASK, **parameters)
+        asked = json.loads(model.asked[0][2])
+
+    assert {name: asked.get(name) for name in parameters} == parameters
 
 
 def test_an_assistants_turn_may_be_a_refusal_without_content(client: OpenAI) -> None:

@@ -56,8 +56,12 @@ class ResponseFormat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     json_schema: dict[str, Any] | None = None
 
 
+#: How much a model is to think, or to say: `low`, `medium`, … Which there are is its server's business.
+Effort = Annotated[str, msgspec.Meta(min_length=1, max_length=40, pattern=NO_NUL_PATTERN)]
+
+
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of `POST /v1/chat/completions`; what is not named here is not passed on."""
+    """The body of `POST /v1/chat/completions`; what is not named here is neither looked at nor passed on."""
 
     model: str
     messages: Annotated[tuple[IncomingMessage, ...], msgspec.Meta(min_length=1, max_length=1000)]
@@ -72,14 +76,26 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     frequency_penalty: Annotated[float, msgspec.Meta(ge=-2, le=2)] | None = None
     seed: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: str | Annotated[tuple[str, ...], msgspec.Meta(max_length=4)] | None = None
+    logit_bias: dict[str, Annotated[int, msgspec.Meta(ge=-100, le=100)]] | None = None
+    reasoning_effort: Effort | None = None
+    verbosity: Effort | None = None
     response_format: ResponseFormat | None = None
     user: str | None = None
     modalities: tuple[Literal["text"], ...] | None = None
-    #: What is not possible here may be sent empty.
+    #: What is not possible here may be sent empty, or as what is done anyway.
     logprobs: Annotated[bool, msgspec.Meta(extra_json_schema={"const": False})] | None = None
+    top_logprobs: Literal[0] | None = None
     audio: None = None
     tools: tuple[()] | None = None
+    tool_choice: Literal["none", "auto"] | None = None
     functions: tuple[()] | None = None
+    function_call: Literal["none", "auto"] | None = None
+    web_search_options: None = None
+
+    @property
+    def wants_json(self) -> bool:
+        """Whether the answer has to have a form that only some models can be told."""
+        return self.response_format is not None and self.response_format.type != "text"
 
     def parameters(self) -> dict[str, Any]:
         """The sampling parameters that were given, as values that can be stored.
@@ -101,6 +117,9 @@ SAMPLING_PARAMETERS = (
     "frequency_penalty",
     "seed",
     "stop",
+    "logit_bias",
+    "reasoning_effort",
+    "verbosity",
     "response_format",
     "user",
 )

@@ -25,6 +25,8 @@ class Backends(msgspec.Struct, frozen=True, kw_only=True):
     shared: Shared
     folders: Folders
     model_names: tuple[str, ...]
+    #: Those that answer in their own words, whatever form or parameters they are told.
+    plain_models: frozenset[str] = frozenset()
     models: Mapping[str, Model] = {}
     #: None where no model runs.
     library: Library | None = None

@@ -1,6 +1,7 @@
 """The ASGI application of a process: its roles' routes, what every process tells, and problem documents for the rest."""
 
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from fieldpost.web import openapi, probes
 from fieldpost.web.bodies import Bodies, Receive, Scope
 from fieldpost.web.calls import CallsInHand
 from fieldpost.web.operations import Call, Caller, Operation, Reply
-from fieldpost.web.problems import error_reply, problem_reply
+from fieldpost.web.problems import elsewhere, error_reply, problem_reply
 from fieldpost.web.routing import OperationRoute, routes_of
 from fieldpost.web.sending import Send, send_reply
 from fieldpost.web.unsent import UnsentReplies
@@ -103,6 +104,8 @@ def _http_problem(error: HTTPException, path: str) -> Reply:
     headers = [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
     if error.status_code == 405:
         document = problem("method-not-allowed", "This method is not possible here.", 405, instance=path)
+        if error.detail != HTTPStatus(405).phrase:
+            return elsewhere(msgspec.structs.replace(document, detail=error.detail), headers=headers)
     elif error.status_code == 404:
         document = problem("not-found", "There is nothing of this name here.", 404, instance=path)
     else:

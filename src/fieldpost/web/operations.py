@@ -164,6 +164,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     #: By name of a type, what its schema says beyond the type (a JSON merge patch).
     refinements: Mapping[str, Any] = {}
     is_documented: bool = True
+    #: What is said to those who use a method that this path does not have.
+    other_methods: str = ""
 
 
 #: Where a call's scope keeps its headers by name.

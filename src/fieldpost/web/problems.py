@@ -88,6 +88,12 @@ def problem_reply(document: Problem, *, headers: Sequence[tuple[bytes, bytes]] =
     )
 
 
+def elsewhere(document: Problem, *, headers: Sequence[tuple[bytes, bytes]]) -> Reply:
+    """A problem document that OpenAI's clients read too: they show nothing but `error.message`."""
+    body = msgspec.json.encode({**msgspec.to_builtins(document), **openai_error(document)})
+    return msgspec.structs.replace(problem_reply(document, headers=headers), body=body)
+
+
 def openai_error_reply(error: Exception, *, instance: str = "") -> Reply:
     """The reply for an error in the shape that OpenAI's clients read."""
     document = problem_of(error, instance=instance)

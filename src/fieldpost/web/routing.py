@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route
 
 from fieldpost.services.credentials import Credentials
@@ -17,7 +18,15 @@ class OperationRoute(Route):
     def __init__(self, path: str, operations: Sequence[Operation], credentials: Credentials | None) -> None:
         self.operations = operations
         endpoints = {operation.method: Endpoint(operation, credentials) for operation in operations}
+        self._other_methods = " ".join(filter(None, (operation.other_methods for operation in operations)))
         super().__init__(path, _Methods(endpoints), methods=list(endpoints))
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves a call, or says which methods there are, and what else there is to say."""
+        if self._other_methods and self.methods and scope["method"] not in self.methods:
+            allowed = {"Allow": ", ".join(sorted(self.methods))}
+            raise HTTPException(status_code=405, detail=self._other_methods, headers=allowed)
+        await super().handle(scope, receive, send)
 
 
 def routes_of(operations: Iterable[Operation], credentials: Credentials | None) -> list[BaseRoute]:

@@ -1,8 +1,9 @@
 """The one place where settings become backends: a URL's scheme decides, and vendors are imported only when chosen."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from fieldpost.clock import Clock
 from fieldpost.errors import ConfigError
@@ -52,12 +53,19 @@ async def open_backends(
             shared=engines.shared,
             folders=LocalFolders(directory / "Cloud"),
             model_names=names,
+            plain_models=_plain(names, settings.model.url),
             models={} if library is None else await models.open_models(settings, library, stack),
             library=library,
             pepper=pepper,
             operators=keys.operators(keys.operator_key(directory), pepper),
             tracer=tracer,
         )
+
+
+def _plain(names: Sequence[str], url: str) -> frozenset[str]:
+    """All but the model behind a server: the library quotes, and an echo echoes."""
+    is_server = urlsplit(url).scheme in ("http", "https")
+    return frozenset(names[:-1] if is_server else names)
 
 
 def _make(directory: Path) -> None:

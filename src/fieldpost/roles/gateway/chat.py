@@ -1,5 +1,6 @@
 """`/v1/chat/completions` and `/v1/models`: OpenAI's clients, unchanged, over the same durable way as everything else."""
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
@@ -27,7 +28,18 @@ _decode = msgspec.json.Decoder(Response).decode
 _decode_request = decoder(ChatRequest)
 
 #: Members of OpenAI's request that would change the answer, and that nothing here can honour.
-_NOT_HERE = ("tools", "functions", "audio", "modalities", "logprobs", "n")
+_NOT_HERE = {
+    "tools": "no tools can be called from here",
+    "tool_choice": "no tools can be called from here",
+    "functions": "no functions can be called from here",
+    "function_call": "no functions can be called from here",
+    "web_search_options": "the web is not searched from here",
+    "audio": "answers are text only",
+    "modalities": "answers are text only",
+    "logprobs": "probabilities are not told",
+    "top_logprobs": "probabilities are not told",
+    "n": "there is one answer to a question",
+}
 #: What the type of a turn cannot say.
 _SAYS_SOMETHING = [
     {"required": ["content"], "properties": {"content": {"type": ["string", "array"]}}},
@@ -53,6 +65,7 @@ class ChatOperations:
     ) -> None:
         self._timeout_seconds = settings.timeout_seconds
         self._models = backends.model_names
+        self._plain_models = backends.plain_models
         self._clock = clock
         self._intake = intake
         self._answers = answers
@@ -75,7 +88,10 @@ class ChatOperations:
                 problems=(404, 409, 500, 502, 503, 504, 507),
                 example={"model": self._models[0], "messages": [{"role": "user", "content": "How long may I drive?"}]},
                 refinements={
-                    "ChatRequest": {"properties": {"model": {"enum": list(self._models)}}},
+                    "ChatRequest": {
+                        "properties": {"model": {"enum": list(self._models)}},
+                        "anyOf": self._forms(),
+                    },
                     "IncomingMessage": {"anyOf": _SAYS_SOMETHING},
                 },
                 waits=True,
@@ -101,6 +117,13 @@ class ChatOperations:
                 problems=(404,),
             ),
         ]
+
+    def _forms(self) -> list[dict[str, Any]]:
+        """Which models may be told the form of their answer."""
+        text = {"anyOf": [{"type": "null"}, {"type": "object", "properties": {"type": {"const": "text"}}}]}
+        others = [name for name in self._models if name not in self._plain_models]
+        plain: dict[str, Any] = {"properties": {"response_format": text}}
+        return [plain, {"properties": {"model": {"enum": others}}}] if others else [plain]
 
     async def _list_models(self, _call: Call) -> Reply:
         return Reply(body=encode(ModelList(data=tuple(ModelCard(id=name) for name in self._models))))
@@ -135,6 +158,11 @@ class ChatOperations:
         return _reply(_decode(body), on_sent=lambda: self._answers.acknowledge(device_id, [request_id]))
 
     async def _accept(self, call: Call, request: ChatRequest) -> UUID:
+        if request.wants_json and request.model in self._plain_models:
+            raise InvalidRequestError(
+                f"{request.model} answers in plain text; it cannot be told a response_format",
+                errors=("response_format",),
+            )
         messages = tuple(ChatMessage(role=message.role, content=message.text()) for message in request.messages)
         body = RequestBody(model=request.model, input=Input(messages=messages))
         accepted = await self._intake.accept(
@@ -174,13 +202,17 @@ def _read(raw: bytes) -> ChatRequest:
     try:
         request = _decode_request(raw)
     except msgspec.ValidationError as error:
-        for name in _NOT_HERE:
-            if f"`$.{name}" in str(error):
-                raise InvalidRequestError(f"{name} is not possible here", errors=(name,)) from error
+        member = re.match(r"\w*", str(error).rpartition(" - at `$.")[2])
+        if member is not None and member[0] in _NOT_HERE:
+            raise _not_here(member[0]) from error
         raise
     if request.logprobs:
-        raise InvalidRequestError("logprobs is not possible here", errors=("logprobs",))
+        raise _not_here("logprobs")
     return request
+
+
+def _not_here(name: str) -> InvalidRequestError:
+    return InvalidRequestError(f"{name} is not possible here: {_NOT_HERE[name]}", errors=(name,))
 
 
 def _completion(response: Response, output: Output) -> ChatCompletion:

@@ -10,6 +10,10 @@ from fieldpost.settings import ServerSettings
 from fieldpost.web.operations import Call, Caller, Operation, Parameter, Reply
 
 _DEFAULT_LIMIT = 20
+#: OpenAI's clients post to this path.
+_NOT_OPENAIS = (
+    "this is the long poll for answers, not OpenAI's Responses API; use chat completions: POST /v1/chat/completions"
+)
 
 
 class ResponsePage(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +54,7 @@ class ResponseOperations:
                 problems=(422, 503),
                 waits=True,
                 tag="responses",
+                other_methods=_NOT_OPENAIS,
             )
         ]
 
