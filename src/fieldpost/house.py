@@ -27,6 +27,7 @@ from fieldpost.services.credentials import Credentials
 from fieldpost.services.intake import Intake
 from fieldpost.services.mailbox import Mailbox
 from fieldpost.services.registration import Registration
+from fieldpost.services.troubles import Troubles
 from fieldpost.settings import Settings
 
 #: In the order of a request's way.
@@ -55,6 +56,7 @@ class House(msgspec.Struct, frozen=True, kw_only=True):
     intake: Intake
     answers: Answers
     metrics: Metrics
+    troubles: Troubles
 
 
 def instance_name(roles: Collection[str]) -> str:
@@ -116,10 +118,13 @@ def assemble(
     source = source or random.Random()  # noqa: S311
     metrics = Metrics()
     instance = f"{socket.gethostname()}-{os.getpid()}"
+    troubles = Troubles(clock)
     mailbox = Mailbox(backends)
-    credentials = Credentials(settings=settings, backends=backends, clock=clock)
+    credentials = Credentials(settings=settings, backends=backends, clock=clock, troubles=troubles)
     registration = Registration(backends=backends, clock=clock, credentials=credentials)
-    intake = Intake(settings=settings, backends=backends, clock=clock, source=source, metrics=metrics)
+    intake = Intake(
+        settings=settings, backends=backends, clock=clock, source=source, metrics=metrics, troubles=troubles
+    )
     answers = Answers(backends=backends, clock=clock, intake=intake, mailbox=mailbox)
     return House(
         gateway=Gateway(
@@ -152,7 +157,14 @@ def assemble(
             credentials=credentials,
             instance=instance,
         ),
-        processor=Processor(settings=settings, backends=backends, clock=clock, metrics=metrics, instance=instance),
+        processor=Processor(
+            settings=settings,
+            backends=backends,
+            clock=clock,
+            metrics=metrics,
+            instance=instance,
+            troubles=troubles,
+        ),
         worker=Worker(settings=settings, backends=backends, clock=clock, metrics=metrics, instance=instance),
         credentials=credentials,
         registration=registration,
@@ -160,4 +172,5 @@ def assemble(
         intake=intake,
         answers=answers,
         metrics=metrics,
+        troubles=troubles,
     )

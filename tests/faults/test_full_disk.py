@@ -86,6 +86,13 @@ def _accepts(device: httpx.Client, accepted: dict[str, int]) -> bool:
     return False
 
 
+def _degraded(server: Server) -> list[str]:
+    """What `/ready` says of it: what needs no room is served, so that it stays where it is."""
+    answer = httpx.get(f"{server.url}/ready")
+    assert 200 == answer.status_code
+    return list(answer.json().get("degraded", ()))
+
+
 def _still_works(server: Server, device: httpx.Client, earlier: str) -> None:
     """What needs no room goes on."""
     assert 200 == httpx.get(f"{server.url}/health").status_code
@@ -112,6 +119,7 @@ def test_a_full_disk_refuses_and_says_so_and_accepts_again_when_there_is_room(di
                 assert (507, "application/problem+json") == (refused.status_code, refused.headers["content-type"])
                 assert int(refused.headers["retry-after"]) >= 1
                 assert refused.json()["type"].endswith("storage-full")
+                assert "intake: The disk is full" in _degraded(server)
                 _still_works(server, device, earlier)
                 operator = httpx.post(
                     f"{server.url}/admin/devices", json={"kind": "truck", "name": "x" * 200}, headers=server.operator
@@ -121,6 +129,7 @@ def test_a_full_disk_refuses_and_says_so_and_accepts_again_when_there_is_room(di
                 ballast.unlink()
                 eventually_now(partial(_accepts, device, accepted))
             assert pid == server.pid
+            eventually_now(lambda: not _degraded(server), seconds=60)
 
             _check_all(device, accepted)
             assert 0 == server.stop()

@@ -20,6 +20,7 @@ from fieldpost.services.reaping import Reaper
 from fieldpost.services.recording import Recording
 from fieldpost.services.results import Announcing, Results
 from fieldpost.services.retaining import Retaining
+from fieldpost.services.troubles import Troubles
 from fieldpost.services.waiting import keep_going, within
 from fieldpost.settings import Settings
 
@@ -35,10 +36,25 @@ class Processor:
     name = "processor"
 
     def __init__(
-        self, *, settings: Settings, backends: Backends, clock: Clock, metrics: Metrics, instance: str
+        self,
+        *,
+        settings: Settings,
+        backends: Backends,
+        clock: Clock,
+        metrics: Metrics,
+        instance: str,
+        troubles: Troubles | None = None,
     ) -> None:
         self._shards = [
-            _Shard(settings=settings, backends=backends, clock=clock, metrics=metrics, instance=instance, shard=shard)
+            _Shard(
+                settings=settings,
+                backends=backends,
+                clock=clock,
+                metrics=metrics,
+                instance=instance,
+                shard=shard,
+                troubles=troubles or Troubles(clock),
+            )
             for shard in backends.shards.shards
         ]
 
@@ -63,8 +79,17 @@ class _Shard:
     """
 
     def __init__(
-        self, *, settings: Settings, backends: Backends, clock: Clock, metrics: Metrics, instance: str, shard: str
+        self,
+        *,
+        settings: Settings,
+        backends: Backends,
+        clock: Clock,
+        metrics: Metrics,
+        instance: str,
+        shard: str,
+        troubles: Troubles,
     ) -> None:
+        self._troubles = troubles
         self._clock = clock
         self._shard = shard
         self._lease = lease = HeldLease(
@@ -77,7 +102,14 @@ class _Shard:
         dispatcher = Dispatcher(settings=settings, backends=backends, clock=clock, shard=shard, lease=lease)
         filing = Filing(backends=backends, clock=clock, shard=shard, answer_name=answer_name)
         announcing = Announcing(settings=settings, backends=backends, filing=filing, metrics=metrics)
-        recording = Recording(settings=settings, backends=backends, clock=clock, shard=shard, dispatcher=dispatcher)
+        recording = Recording(
+            settings=settings,
+            backends=backends,
+            clock=clock,
+            shard=shard,
+            dispatcher=dispatcher,
+            troubles=troubles,
+        )
         results = Results(
             settings=settings,
             backends=backends,
@@ -85,6 +117,7 @@ class _Shard:
             shard=shard,
             dispatcher=dispatcher,
             announcing=announcing,
+            troubles=troubles,
         )
         reaper = Reaper(
             settings=settings,
@@ -113,7 +146,9 @@ class _Shard:
         try:
             async with asyncio.TaskGroup() as tasks:
                 for name, loop in self._loops.items():
-                    tasks.create_task(keep_going(loop, clock=self._clock, loop=f"{name}.{self._shard}"))
+                    tasks.create_task(
+                        keep_going(loop, clock=self._clock, loop=f"{name}.{self._shard}", troubles=self._troubles)
+                    )
         finally:
             await self._release()
 

@@ -10,6 +10,7 @@ from fieldpost.errors import FieldpostError
 from fieldpost.observability import get_logger
 from fieldpost.ports.broker import Broker, Consumer, Delivery
 from fieldpost.services.outcomes import Outcome, outcome_of
+from fieldpost.services.troubles import Troubles
 
 T = TypeVar("T")
 
@@ -33,7 +34,10 @@ class BatchConsumer:
     goes to the dead letters. What was kept there is acknowledged at once, so that it is kept once.
     """
 
-    def __init__(self, *, broker: Broker, clock: Clock, queue: str, batch: int) -> None:
+    def __init__(
+        self, *, broker: Broker, clock: Clock, queue: str, batch: int, troubles: Troubles | None = None
+    ) -> None:
+        self._troubles = troubles
         self._broker = broker
         self._clock = clock
         self._queue = queue
@@ -51,6 +55,8 @@ class BatchConsumer:
                     await _work_off(hand, decode, handle, is_patient=unknown < _MAX_UNKNOWN)
                 except Exception as error:  # noqa: BLE001 the one table decides
                     unknown = 0 if isinstance(error, FieldpostError) else unknown + 1
+                    if self._troubles is not None:
+                        self._troubles.note(self._queue, error)
                     log.warning("batch_put_back", queue=self._queue, messages=len(hand.left), error=repr(error))
                     await consumer.requeue(list(hand.left.values()))
                     await self._clock.sleep(pause_seconds)

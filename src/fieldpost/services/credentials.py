@@ -15,6 +15,7 @@ from fieldpost.messages.events import FLEET_CHANNEL, CredentialsChanged
 from fieldpost.observability import get_logger
 from fieldpost.ports.backends import Backends
 from fieldpost.ports.shared import Subscription
+from fieldpost.services.troubles import Troubles
 from fieldpost.services.waiting import keep_going, within
 from fieldpost.settings import Settings
 
@@ -37,7 +38,10 @@ def hash_secret(secret: str, pepper: bytes) -> bytes:
 class Credentials:
     """The snapshot; `run` keeps it fresh."""
 
-    def __init__(self, *, settings: Settings, backends: Backends, clock: Clock) -> None:
+    def __init__(
+        self, *, settings: Settings, backends: Backends, clock: Clock, troubles: Troubles | None = None
+    ) -> None:
+        self._troubles = troubles
         self._settings = settings.credentials
         self._backends = backends
         self._clock = clock
@@ -120,7 +124,7 @@ class Credentials:
 
     async def run(self) -> None:
         """Keeps the snapshot fresh until cancelled; with the database away the last one stays in force."""
-        await keep_going(self._follow, clock=self._clock, loop="credentials")
+        await keep_going(self._follow, clock=self._clock, loop="credentials", troubles=self._troubles)
 
     async def _follow(self) -> None:
         async with self._backends.shared.bus.subscribe([FLEET_CHANNEL]) as subscription:

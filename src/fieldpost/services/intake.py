@@ -27,6 +27,7 @@ from fieldpost.observability import Metrics, get_logger, handling
 from fieldpost.ports.backends import Backends
 from fieldpost.services.queues import requests_queue
 from fieldpost.services.remembering import Remembered, recall, remember
+from fieldpost.services.troubles import Troubles
 from fieldpost.services.waiting import within
 from fieldpost.settings import Settings
 from fieldpost.tracing import fresh, read
@@ -57,8 +58,16 @@ class Intake:
     """Accepts requests until it drains."""
 
     def __init__(
-        self, *, settings: Settings, backends: Backends, clock: Clock, source: random.Random, metrics: Metrics
+        self,
+        *,
+        settings: Settings,
+        backends: Backends,
+        clock: Clock,
+        source: random.Random,
+        metrics: Metrics,
+        troubles: Troubles | None = None,
     ) -> None:
+        self._troubles = troubles or Troubles(clock)
         self.default_model = settings.model.name or ("library" if not settings.model.url else "model")
         self._backends = backends
         self._tracer = backends.tracer
@@ -139,12 +148,14 @@ class Intake:
         try:
             await self._backends.broker.publish(requests_queue(shard), [_encode(request)])
         except BackendTimeoutError as error:
+            self._troubles.note("intake", error)
             raise BackendTimeoutError(
                 f"request {request.id}",
                 retry_after_seconds=error.retry_after_seconds,
                 request_id=str(request.id),
             ) from error
-        except FieldpostError:
+        except FieldpostError as error:
+            self._troubles.note("intake", error)
             # Refused for certain. After a time-out, or when nobody waits for the outcome any more, it stays open.
             self._open.pop(request.id, None)
             raise

@@ -13,6 +13,7 @@ from fieldpost.services.consuming import BatchConsumer
 from fieldpost.services.dispatching import Dispatcher
 from fieldpost.services.queues import requests_queue
 from fieldpost.services.remembering import remember_recorded
+from fieldpost.services.troubles import Troubles
 from fieldpost.settings import Settings
 
 log = get_logger()
@@ -22,7 +23,14 @@ class Recording:
     """One shard's recording; a batch is acknowledged after its transaction."""
 
     def __init__(
-        self, *, settings: Settings, backends: Backends, clock: Clock, shard: str, dispatcher: Dispatcher
+        self,
+        *,
+        settings: Settings,
+        backends: Backends,
+        clock: Clock,
+        shard: str,
+        dispatcher: Dispatcher,
+        troubles: Troubles | None = None,
     ) -> None:
         self._records = backends.ledgers[shard].records
         self._values = backends.shared.values
@@ -31,7 +39,11 @@ class Recording:
         self._clock = clock
         self._dispatcher = dispatcher
         self._consumer = BatchConsumer(
-            broker=backends.broker, clock=clock, queue=requests_queue(shard), batch=settings.recording.batch
+            broker=backends.broker,
+            clock=clock,
+            queue=requests_queue(shard),
+            batch=settings.recording.batch,
+            troubles=troubles,
         )
 
     async def run(self) -> None:

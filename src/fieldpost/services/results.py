@@ -18,6 +18,7 @@ from fieldpost.services.dispatching import Dispatcher
 from fieldpost.services.endings import ending
 from fieldpost.services.filing import Filing
 from fieldpost.services.queues import results_queue
+from fieldpost.services.troubles import Troubles
 from fieldpost.settings import Settings
 
 
@@ -90,6 +91,7 @@ class Results:
         shard: str,
         dispatcher: Dispatcher,
         announcing: Announcing,
+        troubles: Troubles | None = None,
     ) -> None:
         self._settings = settings.worker
         self._ledger = backends.ledgers[shard]
@@ -97,7 +99,11 @@ class Results:
         self._dispatcher = dispatcher
         self._announcing = announcing
         self._consumer = BatchConsumer(
-            broker=backends.broker, clock=clock, queue=results_queue(shard), batch=settings.recording.batch
+            broker=backends.broker,
+            clock=clock,
+            queue=results_queue(shard),
+            batch=settings.recording.batch,
+            troubles=troubles,
         )
 
     async def run(self) -> None:

@@ -7,6 +7,7 @@ from typing import TypeVar
 from fieldpost.clock import Clock
 from fieldpost.errors import UnavailableError
 from fieldpost.observability import get_logger
+from fieldpost.services.troubles import Troubles
 
 T = TypeVar("T")
 
@@ -25,16 +26,20 @@ async def within(awaitable: Awaitable[T], seconds: float) -> T | None:
         return None
 
 
-async def keep_going(run: Callable[[], Awaitable[None]], *, clock: Clock, loop: str) -> None:
+async def keep_going(
+    run: Callable[[], Awaitable[None]], *, clock: Clock, loop: str, troubles: Troubles | None = None
+) -> None:
     """Runs an endless loop, and again after a pause whenever what it needs is away; any other error ends it.
 
     Args:
-        loop: its name in the log.
+        loop: its name in the log, and among the troubles.
     """
     while True:
         try:
             await run()
         except UnavailableError as error:
+            if troubles is not None:
+                troubles.note(loop, error)
             log.warning("loop_failed", loop=loop, error=repr(error), restart_seconds=_PAUSE_SECONDS)
         else:
             return

@@ -131,7 +131,7 @@ class _Process:
 
     def _degraded(self) -> Sequence[str]:
         missing = self._house.processor.degraded() if "processor" in self._roles else ()
-        return [*self._keeping.failing(), *missing, *self._checks.degraded()]
+        return [*self._keeping.failing(), *missing, *self._checks.degraded(), *self._house.troubles.current()]
 
     async def _drain(self) -> None:
         seconds = self._settings.server.drain_seconds

@@ -6,9 +6,10 @@ from contextlib import suppress
 
 import msgspec
 
-from fieldpost.errors import BackendUnavailableError
+from fieldpost.errors import BackendUnavailableError, StorageFullError
 from fieldpost.ports.backends import Backends
 from fieldpost.services.consuming import BatchConsumer, Handle
+from fieldpost.services.troubles import Troubles
 from tests.support.hasty_clock import HastyClock
 from tests.support.waiting import eventually
 
@@ -24,7 +25,10 @@ class Consuming:
     def __init__(self, backends: Backends, handle: Handle[str]) -> None:
         self.buried: list[bytes] = []
         self._backends = backends
-        consumer = BatchConsumer(broker=backends.broker, clock=HastyClock(), queue=QUEUE, batch=10)
+        self.troubles = Troubles(HastyClock())
+        consumer = BatchConsumer(
+            broker=backends.broker, clock=HastyClock(), queue=QUEUE, batch=10, troubles=self.troubles
+        )
         self._task = asyncio.create_task(consumer.run(str, handle, self._bury))
 
     async def until_empty(self) -> None:
@@ -89,3 +93,17 @@ async def test_a_passing_fault_never_costs_a_message(backends: Backends) -> None
 
     assert [] == consuming.buried
     assert 50 == len(tries)
+
+
+async def test_what_puts_batches_back_is_told(backends: Backends) -> None:
+    is_full = True
+
+    async def is_full_at_first(_messages: Sequence[str]) -> None:
+        if is_full:
+            raise StorageFullError
+
+    await backends.broker.publish(QUEUE, [_encode("good")])
+    consuming = Consuming(backends, is_full_at_first)
+    await eventually(lambda: [f"{QUEUE}: The disk is full"] == consuming.troubles.current())
+    is_full = False
+    await consuming.until_empty()
