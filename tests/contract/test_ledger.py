@@ -401,6 +401,16 @@ async def test_a_request_from_a_clock_that_runs_ahead_can_be_claimed_at_once(led
     assert 1 == len(await _claim(ledger, request, seconds=1))
 
 
+async def test_what_was_dispatched_can_be_claimed_by_a_clock_that_is_behind(ledger: Ledger) -> None:
+    dispatched, waiting = a_request(), a_request()
+    await _record(ledger, dispatched)
+    await _record(ledger, waiting, dispatched=False)
+
+    (claim,) = await _claim(ledger, dispatched, waiting, seconds=-1)
+
+    assert dispatched.id == claim.request.id
+
+
 async def test_a_stale_attempt_is_not_renewed(ledger: Ledger) -> None:
     request = a_request()
     await _record(ledger, request)
@@ -432,8 +442,8 @@ async def test_a_retry_waits_until_it_is_due_and_counts_as_failure(ledger: Ledge
 
     assert [] == list(finished)
     assert [] == await _claim(ledger, request, seconds=19)
-    assert [] == list(await _waiting(ledger, seconds=19))
-    assert [request.id] == [job.request_id for job in await _waiting(ledger, seconds=20)]
+    assert [] == list(await _take(ledger, seconds=19))
+    assert [request.id] == [job.request_id for job in await _take(ledger, seconds=20)]
     (claim,) = await _claim(ledger, request, seconds=20)
     assert (2, 1) == (claim.attempt, claim.failures)
 
@@ -456,10 +466,14 @@ async def test_a_failure_with_a_reason_goes_to_the_dead_letters_too(ledger: Ledg
 # Dispatch
 
 
-async def _waiting(ledger: Ledger, *, limit: int = 100, after: int = 0, seconds: float = 1) -> list[Job]:
+async def _take(ledger: Ledger, *, limit: int = 100, after: int = 0, seconds: float = 1) -> list[Job]:
     return list(
-        await ledger.dispatch.waiting("library", Priority.NORMAL, after_device=after, limit=limit, now=at(seconds))
+        await ledger.dispatch.take("library", Priority.NORMAL, after_device=after, limit=limit, now=at(seconds))
     )
+
+
+async def _is_waiting(ledger: Ledger, *, seconds: float = 1) -> bool:
+    return await ledger.dispatch.is_waiting("library", Priority.NORMAL, now=at(seconds))
 
 
 async def test_only_what_is_not_dispatched_waits(ledger: Ledger) -> None:
@@ -467,17 +481,39 @@ async def test_only_what_is_not_dispatched_waits(ledger: Ledger) -> None:
     await _record(ledger, sent)
     await _record(ledger, waiting, dispatched=False)
 
-    jobs = await ledger.dispatch.waiting("library", Priority.NORMAL, after_device=0, limit=10, now=at(1))
-    await ledger.dispatch.mark_dispatched([waiting.id], now=at(1))
+    assert await _is_waiting(ledger)
+    assert [waiting.id] == [job.request_id for job in await _take(ledger)]
+    assert not await _is_waiting(ledger)
+    assert [] == await _take(ledger)
 
-    assert [waiting.id] == [job.request_id for job in jobs]
-    assert [] == await _waiting(ledger)
+
+async def test_what_is_past_the_limit_waits_for_the_next_time(ledger: Ledger) -> None:
+    requests = [a_request(device_id=device_id) for device_id in (1, 1, 1, 2)]
+    await _record(ledger, *requests, dispatched=False)
+
+    taken = [{job.request_id for job in await _take(ledger, limit=limit)} for limit in (3, 3)]
+
+    assert (3, 1) == (len(taken[0]), len(taken[1]))
+    assert {request.id for request in requests} == taken[0] | taken[1]
+    assert 4 == await ledger.dispatch.dispatched("library", Priority.NORMAL, limit=100)
+
+
+async def test_two_who_take_at_once_take_nothing_twice(ledger: Ledger) -> None:
+    requests = [a_request(device_id=device_id) for device_id in (1, 2, 3) for _ in range(20)]
+    await _record(ledger, *requests, dispatched=False)
+
+    taken = await asyncio.gather(*(_take(ledger, limit=20) for _ in range(3)))
+
+    ids = [job.request_id for jobs in taken for job in jobs]
+    assert len(ids) == len(set(ids))
+    assert len(ids) == await ledger.dispatch.dispatched("library", Priority.NORMAL, limit=100)
 
 
 async def test_lines_are_apart_by_model_and_priority(ledger: Ledger) -> None:
     await _record(ledger, a_request(model="other"), a_request(priority=Priority.HIGH), dispatched=False)
 
-    assert [] == await _waiting(ledger)
+    assert not await _is_waiting(ledger)
+    assert [] == await _take(ledger)
 
 
 async def test_a_flood_from_one_device_leaves_room_for_the_others(ledger: Ledger) -> None:
@@ -485,7 +521,7 @@ async def test_a_flood_from_one_device_leaves_room_for_the_others(ledger: Ledger
     others = [a_request(device_id=device_id) for device_id in (2, 9)]
     await _record(ledger, *flood, *others, dispatched=False)
 
-    jobs = await ledger.dispatch.waiting("library", Priority.NORMAL, after_device=0, limit=6, now=at(1))
+    jobs = await _take(ledger, limit=6)
 
     assert {2, 5, 9} == {job.device_id for job in jobs[:3]}
     # A device's oldest go first.
@@ -495,7 +531,7 @@ async def test_a_flood_from_one_device_leaves_room_for_the_others(ledger: Ledger
 async def test_devices_take_turns_beginning_after_the_last_one(ledger: Ledger) -> None:
     await _record(ledger, *(a_request(device_id=device_id) for device_id in range(1, 6)), dispatched=False)
 
-    jobs = await ledger.dispatch.waiting("library", Priority.NORMAL, after_device=3, limit=4, now=at(1))
+    jobs = await _take(ledger, after=3, limit=4)
 
     assert [4, 5, 1, 2] == [job.device_id for job in jobs]
 
@@ -520,8 +556,8 @@ async def test_dispatched_requests_that_are_in_no_queue_wait_again(ledger: Ledge
     assert 5 == await ledger.dispatch.dispatched("library", Priority.NORMAL, limit=100)
     assert 4 == await ledger.dispatch.dispatched("library", Priority.NORMAL, limit=4)
     assert 3 == await _undispatch(ledger, in_queue=2, before=100)
-    assert 3 == len(await _waiting(ledger))
     assert 2 == await ledger.dispatch.dispatched("library", Priority.NORMAL, limit=100)
+    assert 3 == len(await _take(ledger))
 
 
 async def test_what_was_dispatched_too_long_ago_waits_again_however_full_the_queue_is(ledger: Ledger) -> None:
@@ -533,7 +569,7 @@ async def test_what_was_dispatched_too_long_ago_waits_again_however_full_the_que
     assert 2 == await _undispatch(ledger, in_queue=200, before=100, surely=50, limit=2)
     assert 3 == await _undispatch(ledger, in_queue=200, before=100, surely=50)
     assert 0 == await _undispatch(ledger, in_queue=200, before=100, surely=50)
-    assert {request.id for request in old} == {job.request_id for job in await _waiting(ledger)}
+    assert {request.id for request in old} == {job.request_id for job in await _take(ledger)}
 
 
 async def test_no_more_wait_again_than_asked_for(ledger: Ledger) -> None:
@@ -569,7 +605,7 @@ async def test_a_claim_that_ran_out_is_queued_again(ledger: Ledger) -> None:
     assert (0, []) == await _reap(ledger, seconds=5)
     assert (1, []) == await _reap(ledger, seconds=6)
     assert RequestState.QUEUED is await _state(ledger, request)
-    assert 1 == len(await _waiting(ledger, seconds=6))
+    assert 1 == len(await _take(ledger, seconds=6))
 
 
 async def test_a_request_that_takes_its_workers_with_it_ends_as_failed(ledger: Ledger) -> None:

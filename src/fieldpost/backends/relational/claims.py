@@ -17,7 +17,8 @@ _CLAIM = (
     .where(
         requests.c.id.in_(rows.ids_parameter),
         rows.state_is(QUEUED),
-        requests.c.not_before <= bindparam("now"),
+        # Whoever dispatched it has judged it due: this clock may be behind.
+        or_(requests.c.dispatched_at.is_not(None), requests.c.not_before <= bindparam("now")),
         or_(requests.c.deadline_at.is_(None), requests.c.deadline_at > bindparam("now")),
     )
     .values(
@@ -125,7 +126,7 @@ def finish(
             _RETRY, [{"request_id": entry.request_id, "due_at": entry.not_before} for entry in again.values()]
         )
     letters = [
-        _dead_letter(entry.dead_letter, found[entry.request_id], now)
+        dead_letter(found[entry.request_id], entry.dead_letter, now)
         for entry in current.values()
         if entry.dead_letter is not None
     ]
@@ -183,7 +184,8 @@ def _finished(entry: Finish, row: Any) -> Finished:
     )
 
 
-def _dead_letter(reason: str, row: Any, now: datetime) -> dict[str, Any]:
+def dead_letter(row: Any, reason: str, now: datetime) -> dict[str, Any]:
+    """The dead letter of a row whose request has come to nothing."""
     return {
         "reason": reason,
         "body": rows.dead_letter(row.envelope),

@@ -4,11 +4,10 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
-from fieldpost.backends.relational import claims, locking, rows
+from fieldpost.backends.relational import claims, rows
 from fieldpost.backends.relational.schema import PROCESSING, QUEUED, dead_letters, requests
 from fieldpost.messages.requests import Channel, Priority, RequestState
 from fieldpost.messages.responses import Job, Problem, Response
@@ -41,7 +40,9 @@ _OLDEST = (
     .where(*_WAITS, requests.c.device_id == bindparam("device_id"))
     .order_by(requests.c.not_before)
     .limit(bindparam("row_limit"))
+    .with_for_update(skip_locked=True)
 )
+_FIRST = _next_device(bindparam("after"))
 _MARK = update(requests).where(requests.c.id.in_(rows.ids_parameter)).values(dispatched_at=bindparam("now"))
 _IN_FLIGHT = (
     requests.c.model == bindparam("model"),
@@ -104,10 +105,16 @@ _REQUEUE = (
 _UNREADABLE = "The stored request cannot be read."
 
 
-def waiting(
+def is_waiting(connection: Connection, model: str, priority: Priority, now: datetime) -> bool:
+    """See `ports.ledger.Dispatch.is_waiting`."""
+    which = {"model": model, "priority": rows.PRIORITY_NUMBERS[priority], "now": now}
+    return connection.scalar(_FIRST, which | {"after": 0}) is not None
+
+
+def take(
     connection: Connection, model: str, priority: Priority, after_device: int, limit: int, now: datetime
 ) -> Sequence[Job]:
-    """See `ports.ledger.Dispatch.waiting`."""
+    """See `ports.ledger.Dispatch.take`."""
     which = {"model": model, "priority": rows.PRIORITY_NUMBERS[priority], "now": now}
     devices = list(connection.scalars(_DEVICES, which | {"after": after_device, "row_limit": limit}))
     if len(devices) < limit:
@@ -124,13 +131,9 @@ def waiting(
         for device_id in devices
     ]
     turns = (line[turn] for turn in range(share) for line in lines if turn < len(line))
-    return [job for _, job in zip(range(limit), turns, strict=False)]
-
-
-def mark_dispatched(connection: Connection, request_ids: Sequence[UUID], now: datetime) -> None:
-    """See `ports.ledger.Dispatch.mark_dispatched`."""
-    locking.rows_of(connection, request_ids)
-    connection.execute(_MARK, {"ids": list(request_ids), "now": now})
+    jobs = [job for _, job in zip(range(limit), turns, strict=False)]
+    connection.execute(_MARK, {"ids": [job.request_id for job in jobs], "now": now})
+    return jobs
 
 
 def dispatched(connection: Connection, model: str, priority: Priority, limit: int) -> int:
@@ -188,8 +191,8 @@ def reap(
     finished += [_finished(row, RequestState.FAILED, too_many_deaths, now) for row in deadly]
     requeued = [row.id for row in abandoned if row.deaths + 1 < max_deaths]
     claims.end(connection, finished, now)
-    letters = [_dead_letter(row, too_many_deaths.detail or too_many_deaths.title, now) for row in deadly]
-    letters += [_dead_letter(row, _UNREADABLE, now) for row in late if rows.readable(row.envelope) is None]
+    letters = [claims.dead_letter(row, too_many_deaths.detail or too_many_deaths.title, now) for row in deadly]
+    letters += [claims.dead_letter(row, _UNREADABLE, now) for row in late if rows.readable(row.envelope) is None]
     if letters:
         connection.execute(insert(dead_letters), letters)
     if requeued:
@@ -218,13 +221,3 @@ def _finished(row: Any, state: RequestState, problem: Problem, now: datetime) ->
         file_name=row.file_name,
         body=rows.encode_response(response),
     )
-
-
-def _dead_letter(row: Any, reason: str, now: datetime) -> dict[str, Any]:
-    return {
-        "reason": reason,
-        "body": rows.dead_letter(row.envelope),
-        "created_at": now,
-        "request_id": row.id,
-        "device_id": row.device_id,
-    }
