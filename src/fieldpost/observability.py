@@ -3,9 +3,12 @@
 Nothing here is global but structlog's configuration at start, and what the running task works on (`handling`).
 """
 
+import asyncio
 import contextlib
 import logging
 import sys
+import time
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar, Token
 from functools import partial
 from typing import Any
@@ -13,6 +16,9 @@ from uuid import UUID
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+#: A kind of line that is summed up is written once in this time.
+_SUM_SECONDS = 30.0
 
 #: Upper bounds of the classes of `fieldpost_answer_seconds`: from a passage looked up to a device's day without a model.
 _ANSWER_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600, 14_400, 86_400)
@@ -31,6 +37,7 @@ def configure_logs(*, style: str, level: str, instance: str = "") -> None:
     )
     structlog.configure(
         processors=[
+            Summing(),
             structlog.contextvars.merge_contextvars,
             add_handled,
             partial(_add_instance, instance),
@@ -49,6 +56,60 @@ def _add_instance(instance: str, _logger: Any, _method: str, fields: Any) -> Any
     if instance:
         fields["instance"] = instance
     return fields
+
+
+class Summing:
+    """Of lines that say `summed=`, one a period of each kind; how many were left out is told at its end.
+
+    For what anybody outside can bring about again and again: a flood of bad files is no flood of lines. A kind is an event,
+    and what `summed` names: `True`, or one of few parts.
+    """
+
+    def __init__(
+        self,
+        *,
+        seconds: float = _SUM_SECONDS,
+        # The clock lies beside this module, not beneath it.
+        monotonic: Callable[[], float] = time.monotonic,  # noqa: TID251
+    ) -> None:
+        self._seconds = seconds
+        self._monotonic = monotonic
+        #: When each kind is written again, and how many were left out until then.
+        self._until: dict[tuple[str, object], float] = {}
+        self._left_out: dict[tuple[str, object], int] = {}
+
+    def __call__(self, _logger: Any, method: str, fields: Any) -> Any:
+        """The line, unless it is left out."""
+        summed = fields.pop("summed", False)
+        if not summed:
+            return fields
+        kind, now = (fields["event"], summed), self._monotonic()
+        if now < self._until.get(kind, now):
+            self._leave_out(kind, method)
+            raise structlog.DropEvent
+        self._until[kind] = now + self._seconds
+        left_out = self._left_out.pop(kind, 0)
+        return {**fields, "left_out": left_out} if left_out else fields
+
+    def _leave_out(self, kind: tuple[str, object], method: str) -> None:
+        self._left_out[kind] = self._left_out.get(kind, 0) + 1
+        if self._left_out[kind] > 1:
+            return
+        # Where no loop runs, the next line of the kind tells.
+        with contextlib.suppress(RuntimeError):
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._until[kind] - self._monotonic(), self._tell, kind, method)
+
+    def _tell(self, kind: tuple[str, object], method: str) -> None:
+        left_out = self._left_out.pop(kind, 0)
+        if not left_out:
+            return
+        event, part = kind
+        self._until[kind] = self._monotonic() + self._seconds
+        of_part = {} if part is True else {"part": part}
+        with not_handling():
+            # An error's trace was in the first line.
+            getattr(get_logger(), "error" if method == "exception" else method)(event, left_out=left_out, **of_part)
 
 
 class handling:  # noqa: N801 used like a function
@@ -82,6 +143,16 @@ class handling:  # noqa: N801 used like a function
 
 
 _handled: ContextVar[handling | None] = ContextVar("handled", default=None)
+
+
+@contextlib.contextmanager
+def not_handling() -> Iterator[None]:
+    """While the context lasts, lines name nothing that is handled."""
+    token = _handled.set(None)
+    try:
+        yield
+    finally:
+        _handled.reset(token)
 
 
 def handled_traceparent() -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.cluster_server import WAYS, server_of
-from tests.support.server import Server
+from tests.support.server import Server, running_server
 from tests.support.waiting import eventually_now
 
 PROBLEM = "urn:fieldpost:problem:"
@@ -128,6 +128,17 @@ def test_files_dropped_while_fieldpost_is_down_are_answered_after_the_next_start
 
     assert 20 == len({answer["request_id"] for answer in answers})
     assert all(answer["status"] == "succeeded" for answer in answers)
+
+
+def test_a_flood_of_bad_files_is_no_flood_of_lines(data: Path) -> None:
+    with running_server(data) as server:
+        device = server.add_device()[0]
+        for number in range(300):
+            _drop(server, device, f"{number}.exe", b"junk")
+        rejected = server.cloud / "Rejected" / str(device)
+        eventually_now(lambda: rejected.exists() and len(list(rejected.glob("*.reason.json"))) == 300, seconds=60)
+
+        assert 1 <= server.log().count("drop_rejected") < 30
 
 
 def test_killed_again_and_again_it_answers_every_file_once(data: Path) -> None:

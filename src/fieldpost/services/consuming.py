@@ -57,7 +57,13 @@ class BatchConsumer:
                     unknown = 0 if isinstance(error, FieldpostError) else unknown + 1
                     if self._troubles is not None:
                         self._troubles.note(self._queue, error)
-                    log.warning("batch_put_back", queue=self._queue, messages=len(hand.left), error=repr(error))
+                    log.warning(
+                        "batch_put_back",
+                        summed=self._queue,
+                        queue=self._queue,
+                        messages=len(hand.left),
+                        error=repr(error),
+                    )
                     await consumer.requeue(list(hand.left.values()))
                     await self._clock.sleep(pause_seconds)
                     pause_seconds = min(2 * pause_seconds, _MAX_PAUSE_SECONDS)
@@ -80,7 +86,7 @@ class _Hand:
         del self.left[delivery.tag]
 
     async def bury(self, delivery: Delivery, error: Exception) -> None:
-        log.error("message_buried", queue=self._queue, error=repr(error))
+        log.error("message_buried", summed=self._queue, queue=self._queue, error=repr(error))
         await self._bury(delivery.body, f"{self._queue}: {error}")
         await self.ack(delivery)
 

@@ -64,16 +64,18 @@ class Filing:
             UnavailableError: the ledger is away, or the folders of too many devices.
         """
         while True:
+            # Nothing was announced: then what ended just now may wait for the next time.
+            is_sweep = not self._wake.is_set()
             self._wake.clear()
             now = self._clock.monotonic()
             self._retry_at = {device_id: at for device_id, at in self._retry_at.items() if at > now}
-            is_more = [await self._file_some(), await self._file_some_further()]
+            is_more = [await self._file_some(is_sweep=is_sweep), await self._file_some_further(is_sweep=is_sweep)]
             if not any(is_more):
                 await within(self._wake.wait(), _SWEEP_SECONDS)
 
-    async def _file_some(self) -> bool:
+    async def _file_some(self, *, is_sweep: bool) -> bool:
         page = await self._deliveries.undelivered_files(
-            limit=_BATCH, limit_bytes=_BATCH_BYTES, leaving_out=self._retry_at.keys()
+            limit=_BATCH, limit_bytes=_BATCH_BYTES, leaving_out=self._retry_at.keys(), is_sweep=is_sweep
         )
         for answer, _ in page.answers:
             if answer.device_id not in self._retry_at:
@@ -85,9 +87,9 @@ class Filing:
         if await self._is_delivered(answer.device_id, answer.file_name, answer.body):
             await self._deliveries.acknowledge([answer.request_id], answer.device_id, now=self._clock.now())
 
-    async def _file_some_further(self) -> bool:
+    async def _file_some_further(self, *, is_sweep: bool) -> bool:
         """Looks at some of the further files, beginning after those of the last look; in the end at all of them."""
-        files = await self._waiting_files.page(after=self._after, limit=_PAGE)
+        files = await self._waiting_files.page(after=self._after, limit=_PAGE, is_sweep=is_sweep)
         self._after = None
         ended = [file for file in files if file.is_ended and file.device_id not in self._retry_at]
         for file in ended[:_BATCH]:
@@ -112,7 +114,7 @@ class Filing:
         try:
             await self._folders.deliver(device_id, self._answer_name(file_name), body)
         except UnavailableError as error:
-            log.warning("filing_failed", device_id=device_id, error=repr(error))
+            log.warning("filing_failed", summed=True, device_id=device_id, error=repr(error))
             if len(self._retry_at) >= _MAX_LEFT_OUT:
                 raise
             self._retry_at[device_id] = self._clock.monotonic() + _RETRY_SECONDS

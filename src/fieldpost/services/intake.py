@@ -164,7 +164,7 @@ class Intake:
         try:
             await remember([request], self._backends.shared.values)
         except FieldpostError as error:
-            log.warning("request_not_remembered", error=repr(error))
+            log.warning("request_not_remembered", summed=True, error=repr(error))
         # Not when this was cut short: then its key stands for it here alone.
         self._open.pop(request.id, None)
 

@@ -68,7 +68,7 @@ class Recording:
         for request_id, outcome in outcomes.items():
             with handling(request_id, first[request_id].traceparent):
                 if outcome is RecordOutcome.CONFLICT:
-                    log.warning("idempotency_conflict")
+                    log.warning("idempotency_conflict", summed=True)
                 else:
                     log.debug("request_recorded", outcome=outcome.value)
         conflicting = [request_id for request_id, outcome in outcomes.items() if outcome is RecordOutcome.CONFLICT]

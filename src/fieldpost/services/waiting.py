@@ -40,7 +40,7 @@ async def keep_going(
         except UnavailableError as error:
             if troubles is not None:
                 troubles.note(loop, error)
-            log.warning("loop_failed", loop=loop, error=repr(error), restart_seconds=_PAUSE_SECONDS)
+            log.warning("loop_failed", summed=loop, loop=loop, error=repr(error), restart_seconds=_PAUSE_SECONDS)
         else:
             return
         await clock.sleep(_PAUSE_SECONDS)

@@ -58,7 +58,7 @@ class Application:
             await send_reply(send, _http_problem(error, scope["path"]))
         except Exception as error:
             if is_started or not isinstance(error, FieldpostError):
-                log.exception("request_failed", path=scope["path"])
+                log.exception("request_failed", summed=True, path=scope["path"])
             if is_started:
                 raise
             await send_reply(send, error_reply(error, instance=scope["path"]))

@@ -132,11 +132,11 @@ class Endpoint:
                 await reply.on_sent()
             except FieldpostError as error:
                 # The answer stays undelivered and comes again.
-                log.warning("acknowledgement_failed", error=repr(error))
+                log.warning("acknowledgement_failed", summed=True, error=repr(error))
 
     def _failed(self, error: Exception, scope: Mapping[str, Any]) -> Reply:
         if not isinstance(error, FieldpostError):
-            log.error("request_failed", path=scope["path"], exc_info=error)
+            log.error("request_failed", summed=True, path=scope["path"], exc_info=error)
         return self._to_reply(error, instance=scope["path"])
 
 

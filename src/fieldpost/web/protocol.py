@@ -169,7 +169,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._stalled_task = self.loop.call_later(self.patience.stalled_seconds, self._give_up_peer)
 
     def _give_up_peer(self) -> None:
-        log.info("peer_stalled", left_bytes=self.transport.get_write_buffer_size())
+        log.info("peer_stalled", summed=True, left_bytes=self.transport.get_write_buffer_size())
         # Reset, or the kernel would go on holding what the peer does not take.
         self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.transport.abort()

@@ -57,7 +57,7 @@ class Conversation:
         except* WebSocketDisconnect:
             log.debug("connection_broke_off", device_id=self._device.device_id)
         except* Exception:
-            log.exception("session_failed", device_id=self._device.device_id)
+            log.exception("session_failed", summed=True, device_id=self._device.device_id)
             end = SessionEndedError(CLOSE_FAILED, "an internal error")
         if end is not None:
             await self._close(end)
@@ -79,7 +79,9 @@ class Conversation:
                 async with asyncio.timeout(self._limits.greeting_seconds):
                     await self._feed.put_page(None, limit=self._settings.page, word=self._hello)
             except (UnavailableError, TimeoutError) as error:
-                log.info("session_greeted_without_answers", device_id=self._device.device_id, error=repr(error))
+                log.info(
+                    "session_greeted_without_answers", summed=True, device_id=self._device.device_id, error=repr(error)
+                )
             else:
                 return
         self._feed.window.is_behind = True

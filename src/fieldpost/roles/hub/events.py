@@ -83,7 +83,7 @@ class EventStream:
                         yield answer
             except FieldpostError as error:
                 # A ledger that is away was asked again; what comes here does not pass.
-                log.warning("events_ended", device_id=device.device_id, error=repr(error))
+                log.warning("events_ended", summed=True, device_id=device.device_id, error=repr(error))
                 yield sse.event("error", msgspec.json.encode(problem_of(error)))
 
     async def _answers(self, session: Session) -> AsyncGenerator[bytes, None]:

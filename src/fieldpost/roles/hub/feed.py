@@ -173,7 +173,7 @@ class Feed:
             self.window.is_behind = True
             self._is_ledger_away = True
             self._nudge()
-            log.info("session_refill_postponed", device_id=self._device_id, error=repr(error))
+            log.info("session_refill_postponed", summed=True, device_id=self._device_id, error=repr(error))
             return False
 
     async def _hear(self) -> None:
@@ -218,7 +218,7 @@ class Feed:
                 still = set(await self._answers.unacknowledged(self._device_id, waiting))
                 self.window.settle(request_id for request_id in waiting if request_id not in still)
             except UnavailableError as error:
-                log.info("session_recovery_postponed", device_id=self._device_id, error=repr(error))
+                log.info("session_recovery_postponed", summed=True, device_id=self._device_id, error=repr(error))
             # Something may be there that nothing told of; with no room it is looked for after the next acknowledgement.
             self.window.is_behind = self.window.is_behind or self.window.room > 0
             self._is_overdue = True

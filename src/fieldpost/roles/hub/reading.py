@@ -120,7 +120,7 @@ class Reader:
             return await self._obey(frame)
         except Exception as error:
             if not isinstance(error, FieldpostError):
-                log.error("frame_failed", device_id=self._device.device_id, exc_info=error)
+                log.error("frame_failed", summed=True, device_id=self._device.device_id, exc_info=error)
             return _rejected(error, frame.ref if isinstance(frame, frames.RequestFrame) else None)
 
     async def _obey(self, frame: frames.DeviceFrame) -> frames.ServerFrame | None:

@@ -44,7 +44,7 @@ class Retries:
             pause_seconds = max(pause_seconds, error.retry_after_seconds)
         self._retries[drop] = Retry(at_seconds=self._clock.monotonic() + pause_seconds, pause_seconds=pause_seconds)
         if before is None:
-            log.warning("drop_waits", device_id=drop.device_id, file=ascii(drop.name), error=repr(error))
+            log.warning("drop_waits", summed=True, device_id=drop.device_id, file=ascii(drop.name), error=repr(error))
 
     def forget(self, drop: Drop) -> None:
         """It needs no further try."""

@@ -55,7 +55,11 @@ class Taking:
         """Moves a file away with the reason beside it."""
         if await self._folders.reject(drop, reason=msgspec.json.encode(problem_of(error))):
             log.info(
-                "drop_rejected", device_id=drop.device_id, file=ascii(drop.name), reason=error.detail or error.title
+                "drop_rejected",
+                summed=True,
+                device_id=drop.device_id,
+                file=ascii(drop.name),
+                reason=error.detail or error.title,
             )
 
     async def _accept(self, drop: Drop) -> Taken:
