@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from uuid import UUID
 
 import pytest
@@ -182,6 +183,8 @@ def _raise(code: str) -> Callable[[Connection], None]:
         ("55P03", BackendUnavailableError),
         ("25006", BackendUnavailableError),
         ("40001", BackendUnavailableError),
+        ("42501", BackendUnavailableError),
+        ("42703", BackendUnavailableError),
         ("XX001", CorruptDataError),
         ("22021", CorruptDataError),
     ],
@@ -195,6 +198,59 @@ async def test_what_a_server_says_becomes_an_error_of_ours(
         await node.run(_raise(code), seconds=5, is_write=True)
 
     await node.close()
+
+
+async def test_an_error_that_nobody_expects_stays_what_it_is(postgresql: engines.PostgreSQL) -> None:
+    node = Node(postgresql.url, pool_size=1)
+
+    def fail(_connection: Connection) -> None:
+        raise KeyError("a bug")
+
+    with pytest.raises(KeyError, match="a bug"):
+        await node.run(fail, seconds=5, is_write=True)
+
+    await node.close()
+
+
+async def test_a_server_that_warns_at_a_commit_in_any_language_has_not_confirmed_it(
+    postgresql: engines.PostgreSQL,
+) -> None:
+    node = Node(postgresql.url, pool_size=1)
+
+    def warn(connection: Connection, *, at_commit: bool) -> None:
+        connection.exec_driver_sql("CREATE TEMP TABLE notes (note int) ON COMMIT DROP")
+        connection.exec_driver_sql(
+            "CREATE OR REPLACE FUNCTION pg_temp.warn() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE WARNING 'storniere Warten auf synchrone Replikation'; RETURN NULL; END $$"
+        )
+        connection.exec_driver_sql(
+            "CREATE CONSTRAINT TRIGGER warn AFTER INSERT ON notes DEFERRABLE "
+            f"INITIALLY {'DEFERRED' if at_commit else 'IMMEDIATE'} FOR EACH ROW EXECUTE FUNCTION pg_temp.warn()"
+        )
+        connection.exec_driver_sql("INSERT INTO notes VALUES (1)")
+
+    with pytest.raises(BackendTimeoutError, match="this server alone"):
+        await node.run(partial(warn, at_commit=True), seconds=5, is_write=True)
+
+    # Before the commit a warning says nothing of it.
+    await node.run(partial(warn, at_commit=False), seconds=5, is_write=True)
+    await node.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://fieldpost:s3cret@host/fieldpost?sslmode=require&prepare=no", "not prepare"),
+        ("postgresql://fieldpost:s3cret@host:port/fieldpost", "cannot be read"),
+        ("fieldpost:s3cret@host", "cannot be read"),
+        ("mysql://fieldpost:s3cret@host/fieldpost", "postgresql://user@host"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_refused_without_its_password(url: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as refused:
+        Node(url, pool_size=1)
+
+    assert "s3cret" not in str(refused.value)
 
 
 async def test_a_waiting_call_is_not_overtaken_by_those_that_never_stop(postgresql: engines.PostgreSQL) -> None:

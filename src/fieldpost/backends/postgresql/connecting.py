@@ -25,26 +25,28 @@ _DEAD_AFTER_SECONDS = 10
 _KEEPALIVE_SECONDS = 3
 #: No connection grows older, so that load spreads again after a server came back.
 _RECYCLE_SECONDS = 1800
+_FORM = "postgresql://user@host:port/database"
 #: Of a URL, as libpq names it: whether connections are encrypted, and through which authority a server is trusted.
 _MODE, _AUTHORITY = "sslmode", "sslrootcert"
 _MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-#: How the server says that a commit is on its own disk, although nobody waited for a replica.
-_UNCONFIRMED = "canceling wait for synchronous replication"
 
 
 class Session(asyncpg.Connection):  # type: ignore[misc]
-    """A connection that notices when the server gave up waiting for a replica."""
+    """A connection that notices when the server warns: at a commit, that it gave up waiting for a replica.
 
-    __slots__ = ("is_unconfirmed",)
+    It says so in whatever language its `lc_messages` names, so the text tells nothing.
+    """
+
+    __slots__ = ("has_warned",)
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
-        self.is_unconfirmed = False
+        self.has_warned = False
 
     def note(self, _connection: object, message: Any) -> None:
         """Hears what the server says beside its answers."""
-        if _UNCONFIRMED in str(message):
-            self.is_unconfirmed = True
+        if message.severity_en == "WARNING":
+            self.has_warned = True
 
 
 def make_engine(url: str, *, pool_size: int) -> AsyncEngine:
@@ -55,10 +57,13 @@ def make_engine(url: str, *, pool_size: int) -> AsyncEngine:
     """
     try:
         address = make_url(url)
-    except ArgumentError:
-        raise ConfigError(f"not a URL of a database: {url}") from None
+    except (ArgumentError, ValueError):
+        # Not repeated: a password may be in it.
+        raise ConfigError(f"a database's URL cannot be read; it is {_FORM}") from None
     if address.drivername != "postgresql" or not address.host or not address.database:
-        raise ConfigError(f"a database's URL is postgresql://user@host:port/database, not {address!r}")
+        raise ConfigError(f"a database's URL is {_FORM}, not {address!r}")
+    if unknown := sorted(address.query.keys() - {_MODE, _AUTHORITY}):
+        raise ConfigError(f"a database's URL may say {_MODE} and {_AUTHORITY}, and not {', '.join(unknown)}")
     encryption = _encryption(address)
     return create_async_engine(
         address.set(drivername="postgresql+asyncpg").difference_update_query([_MODE, _AUTHORITY]),
@@ -73,6 +78,12 @@ def make_engine(url: str, *, pool_size: int) -> AsyncEngine:
             **encryption,
         },
     )
+
+
+def place(url: str) -> str:
+    """Where a URL that `make_engine` takes leads to, without what is secret in it."""
+    address = make_url(url)
+    return f"{address.host}:{address.port or 5432}"
 
 
 def _encryption(address: URL) -> Mapping[str, Any]:

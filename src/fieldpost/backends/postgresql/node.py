@@ -8,7 +8,7 @@ from typing import TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from fieldpost.backends.postgresql.connecting import Session, make_engine
+from fieldpost.backends.postgresql.connecting import Session, make_engine, place
 from fieldpost.backends.postgresql.translating import is_repeatable, sqlstate, translate
 from fieldpost.errors import BackendTimeoutError, BackendUnavailableError, OverloadedError
 from fieldpost.observability import get_logger
@@ -27,8 +27,9 @@ class Node:
     """A server, or the PgBouncer in front of it."""
 
     def __init__(self, url: str, *, pool_size: int) -> None:
-        self.url = url
         self._engine = make_engine(url, pool_size=pool_size)
+        #: What a log calls it.
+        self.place = place(url)
         # Whoever waits longest is next: at the pool itself, whoever has just given a connection back takes it again.
         self._turns = asyncio.Semaphore(pool_size)
         self._calls = 0
@@ -65,7 +66,10 @@ class Node:
                 if attempt < _ATTEMPTS and is_repeatable(error) and not transaction.is_over:
                     log.info("transaction_repeated", attempt=attempt, code=sqlstate(error))
                     continue
-                raise transaction.explain(error) from error
+                explained = transaction.explain(error)
+                if explained is error:
+                    raise
+                raise explained from error
         raise AssertionError("the last attempt returns or raises")
 
     @asynccontextmanager
@@ -125,7 +129,7 @@ class _Transaction:
         session.terminate()
 
     async def _commit(self, connection: AsyncConnection, session: Session) -> None:
-        session.is_unconfirmed = False
+        session.has_warned = False
         async with asyncio.TaskGroup() as group:
             task = group.create_task(_outcome(connection))
             try:
@@ -137,7 +141,7 @@ class _Transaction:
         error = task.result()
         if error is not None:
             raise error
-        if session.is_unconfirmed:
+        if session.has_warned:
             raise BackendTimeoutError("the commit is on this server alone: it gave up waiting for a replica")
 
 

@@ -28,7 +28,7 @@ log = get_logger()
 class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
     """How a replica stands."""
 
-    url: str
+    place: str
     is_read: bool
     #: For how long it has been behind, at least; None when it could not be asked.
     lag_seconds: float | None
@@ -71,7 +71,7 @@ class Replicas:
     def status(self) -> Sequence[ReplicaStatus]:
         """How each stands."""
         return [
-            ReplicaStatus(url=replica.node.url, is_read=replica.is_close, lag_seconds=replica.lag_seconds)
+            ReplicaStatus(place=replica.node.place, is_read=replica.is_close, lag_seconds=replica.lag_seconds)
             for replica in self._replicas
         ]
 
@@ -84,7 +84,7 @@ class Replicas:
     def leave_out(self, replica: Replica, reason: str) -> None:
         """It is not read until it has been measured again."""
         if replica.is_close:
-            log.warning("replica_out", shard=self._shard, replica=replica.node.url, reason=reason)
+            log.warning("replica_out", shard=self._shard, replica=replica.node.place, reason=reason)
         replica.is_close = False
 
     async def _measure(self, replica: Replica, written: int, asked_at: float) -> None:
@@ -102,7 +102,7 @@ class Replicas:
         else:
             replica.close_at(asked_at)
             if not replica.is_close:
-                log.info("replica_in", shard=self._shard, replica=replica.node.url)
+                log.info("replica_in", shard=self._shard, replica=replica.node.place)
             replica.is_close = True
 
 

@@ -16,9 +16,10 @@ from fieldpost.errors import (
 _REPEATABLE = frozenset({"40001", "40P01"})
 _FULL = "53100"
 _NO_TABLE = "42P01"
-_CORRUPT = frozenset({"XX001", "XX002"})
-#: Classes of what a caller's data or our statements did: trying again does not help.
-_OURS = ("21", "22", "23", "42")
+#: Rows that are damaged, and classes of what a caller's data did: trying again does not help.
+_CORRUPT = ("XX001", "XX002", "21", "22", "23")
+#: What the database lacks or forbids: no request's fault, and somebody mends it.
+_UNFIT = "42"
 #: After these a session is no more, and says nothing of what became of its transaction.
 _ENDED = ("08", "57P01", "57P02", "57P03", "57P05")
 
@@ -31,8 +32,8 @@ def is_repeatable(error: Exception) -> bool:
     return sqlstate(error) in _REPEATABLE or error.connection_invalidated
 
 
-def translate(error: Exception, *, is_committing: bool) -> FieldpostError:
-    """The error to raise.
+def translate(error: Exception, *, is_committing: bool) -> Exception:
+    """The error to raise; one that nobody expects stays what it is.
 
     Args:
         is_committing: the commit had been sent, so that a session that is lost leaves the outcome open.
@@ -46,12 +47,14 @@ def translate(error: Exception, *, is_committing: bool) -> FieldpostError:
         return StorageFullError(text)
     if code == _NO_TABLE:
         return BackendUnavailableError(f"the database has no tables; run: fieldpost db upgrade ({text})")
-    if code in _CORRUPT or code.startswith(_OURS):
+    if code.startswith(_UNFIT):
+        return BackendUnavailableError(f"the database is not as it should be: {text}")
+    if code.startswith(_CORRUPT):
         return CorruptDataError(text)
     known = (DBAPIError, PoolTimeoutError, InvalidRequestError, OSError, TimeoutError, asyncpg.PostgresError)
     if isinstance(error, (*known, asyncpg.InterfaceError)):
         return BackendUnavailableError(text)
-    return CorruptDataError(f"{type(error).__name__}: {text}")
+    return error
 
 
 def sqlstate(error: Exception) -> str:
