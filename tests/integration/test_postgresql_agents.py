@@ -57,7 +57,11 @@ async def agents() -> AsyncIterator[tuple[Agent, Agent]]:
 
 
 @pytest.fixture
-async def shard(postgresql: engines.PostgreSQL, agents: tuple[Agent, Agent]) -> AsyncIterator[Shard]:
+async def shard(
+    postgresql: engines.PostgreSQL, agents: tuple[Agent, Agent], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Shard]:
+    # A proxy for the outside world is nothing to servers that stand beside each other.
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     agents[1].is_leader = False
     urls = [await agent.start() for agent in agents]
     url = postgresql.make_database()
