@@ -36,6 +36,8 @@ def test_an_agent_agrees_through_every_etcd_and_commits_wait_for_a_replica(tmp_p
     assert f"hosts: {', '.join(node.address for node in planned.etcd)}\n" in text
     assert "synchronous_mode: quorum\n" in text
     assert "ttl: 20\n" in text
+    # Replicas that never answer do not hold up commits until Patroni gives them up.
+    assert "wal_sender_timeout: 5s\n" in text
     assert program.name == "patroni-1-2"
     assert (tmp_path / "postgresql-1-2" / "patroni.yml").stat().st_mode & 0o777 == 0o600
 
