@@ -55,6 +55,8 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=
     request_id: UUID
     #: W3C trace context, under which the request goes on; empty from servers that have none.
     traceparent: str = ""
+    #: Where it stands, of a request that was posted before; left out while it is queued.
+    status: RequestState = RequestState.QUEUED
 
 
 class Rejected(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True, omit_defaults=True):

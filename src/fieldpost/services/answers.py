@@ -20,11 +20,15 @@ from fieldpost.ports.ledger_values import AnswerPage, RequestPage
 from fieldpost.services.hearing import Heard, Hearing
 from fieldpost.services.intake import Intake
 from fieldpost.services.mailbox import Mailbox
+from fieldpost.services.waiting import within
 
 #: Answers together stay below the 1 MiB that clients take by default, with room for what surrounds them.
 MAX_PAGE_BYTES = 768 * 1024
 #: Requests and answers of one page of a list come to no more.
 MAX_LIST_BYTES = 4 * 2**20
+
+#: Whoever posts a request again is not kept waiting for longer to be told where it stands.
+_LOOK_UP_SECONDS = 2.0
 
 
 class Answers:
@@ -60,6 +64,14 @@ class Answers:
             model=remembered.model,
             accepted_at=remembered.accepted_at,
         )
+
+    async def state(self, device_id: int, request_id: UUID) -> RequestState:
+        """Where an accepted request stands; one of which the ledger cannot tell soon counts as queued."""
+        try:
+            status = await within(self.status(device_id, request_id), _LOOK_UP_SECONDS)
+        except (NotFoundError, UnavailableError):
+            return RequestState.QUEUED
+        return RequestState.QUEUED if status is None else status.status
 
     async def page(
         self, device_id: int, *, state: RequestState | None, before: tuple[datetime, UUID] | None, limit: int

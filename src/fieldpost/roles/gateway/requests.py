@@ -194,7 +194,10 @@ class RequestOperations:
         )
         trace = (b"traceparent", accepted.traceparent.encode())
         if seconds is None:
-            return _accepted(accepted.request_id, trace)
+            state = RequestState.QUEUED
+            if accepted.duplicate:
+                state = await self._answers.state(call.device.device_id, accepted.request_id)
+            return _accepted(accepted.request_id, trace, state=state)
         # It is on disk; nobody who waits holds it in memory too.
         call.body = None
         applied = (b"preference-applied", b"wait=%d" % int(seconds))
@@ -260,10 +263,10 @@ class RequestOperations:
         return Reply(content_type=sse.CONTENT_TYPE, headers=sse.HEADERS, stream=stream)
 
 
-def _accepted(request_id: UUID, *headers: tuple[bytes, bytes]) -> Reply:
+def _accepted(request_id: UUID, *headers: tuple[bytes, bytes], state: RequestState = RequestState.QUEUED) -> Reply:
     text = str(request_id).encode()
     return Reply(
         status=202,
-        body=b'{"id":"%s","status":"queued"}' % text,
+        body=b'{"id":"%s","status":"%s"}' % (text, state.value.encode()),
         headers=((b"location", b"/v1/requests/" + text), *headers),
     )

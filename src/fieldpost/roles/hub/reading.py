@@ -147,7 +147,12 @@ class Reader:
             idempotency_key=frame.body.idempotency_key or frame.ref,
             traceparent=frame.traceparent,
         )
-        return frames.Accepted(ref=frame.ref, request_id=accepted.request_id, traceparent=accepted.traceparent)
+        state = RequestState.QUEUED
+        if accepted.duplicate:
+            state = await self._answers.state(self._device.device_id, accepted.request_id)
+        return frames.Accepted(
+            ref=frame.ref, request_id=accepted.request_id, traceparent=accepted.traceparent, status=state
+        )
 
     async def _acknowledge(self, request_ids: Sequence[UUID]) -> frames.Acked:
         if len(request_ids) > frames.MAX_ACK_IDS:
