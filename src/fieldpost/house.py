@@ -26,6 +26,7 @@ from fieldpost.services.answers import Answers
 from fieldpost.services.credentials import Credentials
 from fieldpost.services.intake import Intake
 from fieldpost.services.mailbox import Mailbox
+from fieldpost.services.read_counts import ReadCounts
 from fieldpost.services.registration import Registration
 from fieldpost.services.troubles import Troubles
 from fieldpost.settings import Settings
@@ -117,6 +118,7 @@ def assemble(
     # Nothing that must not be guessed hangs on it.
     source = source or random.Random()  # noqa: S311
     metrics = Metrics()
+    metrics.registry.register(ReadCounts(backends.reads))
     instance = f"{socket.gethostname()}-{os.getpid()}"
     troubles = Troubles(clock)
     mailbox = Mailbox(backends)

@@ -166,9 +166,8 @@ async def test_nothing_asked_of_the_ledger_is_nothing_done(ledger: Ledger) -> No
     assert [] == list(await ledger.claims.renew({}, now=at(1), until=at(2)))
     await ledger.claims.release({}, now=at(1))
     assert [] == list(await ledger.claims.finish([], [], now=at(1)))
-    await ledger.dispatch.mark_dispatched([], now=at(1))
     assert [] == list(await ledger.deliveries.acknowledge([], 1, now=at(1)))
-    assert [] == list(await ledger.dispatch.waiting("nobody's", Priority.HIGH, after_device=0, limit=10, now=at(1)))
+    assert [] == list(await ledger.dispatch.take("nobody's", Priority.HIGH, after_device=0, limit=10, now=at(1)))
 
     assert {request.id} == (await ledger.records.standings([request.id])).keys()
 

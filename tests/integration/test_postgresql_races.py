@@ -13,7 +13,7 @@ from fieldpost.backends.postgresql.opening import Shard, open_shard
 from fieldpost.clock import SystemClock
 from fieldpost.errors import ConflictError
 from fieldpost.messages.devices import DeviceKind
-from fieldpost.messages.requests import Request, RequestState
+from fieldpost.messages.requests import Priority, Request, RequestState
 from fieldpost.ports.ledger_values import Claim, Finish, RecordOutcome, Retry
 from fieldpost.services.endings import EXPIRED, too_many_deaths
 from tests.support import engines
@@ -109,8 +109,8 @@ async def test_batches_that_share_requests_never_wait_in_a_circle(shards: list[S
             claims = await _claim(shard, *batch)
             attempts = {claim.request.id: claim.attempt for claim in claims}
             await shard.ledger.claims.renew(attempts, now=at(2), until=at(30))
-            await shard.ledger.dispatch.mark_dispatched(ids, now=at(2))
             await shard.ledger.claims.release(attempts, now=at(3))
+            await shard.ledger.dispatch.take("library", Priority.NORMAL, after_device=0, limit=30, now=at(4))
             await shard.ledger.deliveries.acknowledge(ids, 1, now=at(3))
 
     with capture_logs() as logs:

@@ -7,13 +7,15 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from fieldpost.backends.postgresql.confirming import Synchronous
 from fieldpost.backends.postgresql.opening import Shard, open_shard
 from fieldpost.clock import SystemClock
 from fieldpost.errors import BackendTimeoutError, BackendUnavailableError, UnavailableError
-from fieldpost.messages.requests import Request, RequestState
+from fieldpost.messages.requests import Channel, Priority, Request, RequestState
 from fieldpost.ports.ledger_values import Finish, RecordOutcome
+from fieldpost.services.read_counts import ReadCounts
 from tests.support import engines
 from tests.support.messages import a_request, a_response, at
 from tests.support.waiting import eventually
@@ -92,6 +94,60 @@ async def test_what_is_final_is_read_from_a_replica_and_the_rest_from_the_primar
         assert (1, 0) == (shard.status().replica_reads, shard.status().primary_reads)
         assert RequestState.QUEUED == await _state(shard, request)
         assert (1, 1) == (shard.status().replica_reads, shard.status().primary_reads)
+
+
+async def test_looking_for_work_costs_the_primary_nothing_until_there_is_some(
+    pair: engines.ReplicatedPostgreSQL,
+) -> None:
+    async with _open(pair) as shard:
+        await eventually(lambda: _is_read(shard))
+        dispatch, deliveries, files = shard.ledger.dispatch, shard.ledger.deliveries, shard.ledger.waiting_files
+
+        assert not await dispatch.is_waiting("library", Priority.NORMAL, now=at(1))
+        assert {} == await dispatch.queued_for_others(["library"])
+        assert not (await deliveries.undelivered_files(limit=1, limit_bytes=1, is_sweep=True)).answers
+        assert not await files.page(after=None, limit=1, is_sweep=True)
+        assert (4, 0) == (shard.reads.replica, shard.reads.primary)
+
+        # Somebody has just said that there is some.
+        await deliveries.undelivered_files(limit=1, limit_bytes=1)
+        await files.page(after=None, limit=1)
+        assert (4, 2) == (shard.reads.replica, shard.reads.primary)
+
+
+async def test_a_folder_answer_that_a_replica_shows_is_asked_again_of_the_primary(
+    pair: engines.ReplicatedPostgreSQL,
+) -> None:
+    request = a_request(channel=Channel.FOLDER, file_name="a.txt")
+    async with _open(pair) as shard:
+        await _record(shard, request)
+        await _answer(shard, request)
+        await eventually(lambda: _is_read(shard))
+        await eventually(lambda: _is_final_on_replica(pair))
+        # The replica stands still where the answer was not delivered yet.
+        pair.execute(1, "SELECT pg_wal_replay_pause()")
+        try:
+            await shard.ledger.deliveries.acknowledge([request.id], 1, now=at(3))
+
+            page = await shard.ledger.deliveries.undelivered_files(limit=1, limit_bytes=1, is_sweep=True)
+        finally:
+            pair.execute(1, "SELECT pg_wal_replay_resume()")
+
+        assert not page.answers
+        assert 1 == shard.reads.primary
+
+
+async def test_reads_are_counted_in_the_metrics(pair: engines.ReplicatedPostgreSQL) -> None:
+    registry = CollectorRegistry()
+    async with _open(pair) as shard:
+        registry.register(ReadCounts({shard.name: shard.reads}))
+        await eventually(lambda: _is_read(shard))
+        await shard.ledger.dispatch.is_waiting("library", Priority.NORMAL, now=at(1))
+        await shard.ledger.records.standings([])
+
+    told = generate_latest(registry).decode()
+    assert f'fieldpost_database_reads_total{{node="primary",shard="{shard.name}"}} 1.0' in told
+    assert f'fieldpost_database_reads_total{{node="replica",shard="{shard.name}"}} 1.0' in told
 
 
 def _is_final_on_replica(pair: engines.ReplicatedPostgreSQL) -> bool:
@@ -287,7 +343,7 @@ async def test_told_to_wait_nothing_is_written_without_a_replica(pair: engines.R
 
         with pytest.raises(BackendUnavailableError):
             await _record(shard, a_request())
-        await shard.ledger.dispatch.mark_dispatched([a_request().id], now=at(0))
+        await shard.ledger.dispatch.take("library", Priority.NORMAL, after_device=0, limit=1, now=at(0))
 
         assert count == _count(pair, 0)
 

@@ -9,6 +9,7 @@ from fieldpost.ports.broker import Broker
 from fieldpost.ports.devices import DeviceDirectory
 from fieldpost.ports.folders import Folders
 from fieldpost.ports.ledger import Ledger
+from fieldpost.ports.ledger_values import Reads
 from fieldpost.ports.models import Library, Model
 from fieldpost.ports.shared import Shared
 from fieldpost.ports.tracing import Tracer
@@ -21,6 +22,8 @@ class Backends(msgspec.Struct, frozen=True, kw_only=True):
     broker: Broker
     ledgers: Mapping[str, Ledger]
     shards: ShardMap
+    #: By shard; none where the database is embedded.
+    reads: Mapping[str, Reads] = {}
     devices: DeviceDirectory
     shared: Shared
     folders: Folders

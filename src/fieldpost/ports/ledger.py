@@ -122,17 +122,18 @@ class Claims(Protocol):
 class Dispatch(Protocol):
     """What waits for a worker, and what waited too long."""
 
-    async def waiting(
-        self, model: str, priority: Priority, *, after_device: int, limit: int, now: datetime
-    ) -> Sequence[Job]:
-        """Requests that are due and in no work queue, shared evenly between devices, beginning after `after_device`.
-
-        At most `limit`; a device's oldest first. Costs in proportion to `limit`, not to the backlog.
-        """
+    async def is_waiting(self, model: str, priority: Priority, *, now: datetime) -> bool:
+        """Whether a request is due and in no work queue. It may be a moment behind: ask again later."""
         ...
 
-    async def mark_dispatched(self, request_ids: Sequence[UUID], *, now: datetime) -> None:
-        """Marks requests as sent to a work queue."""
+    async def take(
+        self, model: str, priority: Priority, *, after_device: int, limit: int, now: datetime
+    ) -> Sequence[Job]:
+        """Requests that were due and in no work queue, shared evenly between devices, beginning after `after_device`.
+
+        They are marked as dispatched now, so that nobody else takes them. At most `limit`; a device's oldest first. Costs in
+        proportion to `limit`, not to the backlog.
+        """
         ...
 
     async def dispatched(self, model: str, priority: Priority, *, limit: int) -> int:
@@ -158,7 +159,7 @@ class Dispatch(Protocol):
         ...
 
     async def queued_for_others(self, models: Collection[str]) -> Mapping[str, int]:
-        """How many requests are queued for models other than these, by model."""
+        """How many requests are queued for models other than these, by model. It may be a moment behind."""
         ...
 
     async def reap(
@@ -204,13 +205,16 @@ class Deliveries(Protocol):
         """Those of the requests that have a final answer of this device which is not yet acknowledged."""
         ...
 
-    async def undelivered_files(self, *, limit: int, limit_bytes: int, leaving_out: Collection[int] = ()) -> FilePage:
+    async def undelivered_files(
+        self, *, limit: int, limit_bytes: int, leaving_out: Collection[int] = (), is_sweep: bool = False
+    ) -> FilePage:
         """Folder answers not yet marked as delivered, oldest first.
 
         At most `limit` of them, and so many that their bodies come to at most `limit_bytes`, but always one if there is one.
 
         Args:
             leaving_out: devices whose answers are not meant.
+            is_sweep: whoever asks does so again soon, so that what ended a moment ago may be left out.
         """
         ...
 
@@ -226,8 +230,14 @@ class WaitingFiles(Protocol):
         """Notes that this file wants the answer too."""
         ...
 
-    async def page(self, *, after: tuple[UUID, str] | None, limit: int) -> Sequence[WaitingFile]:
-        """At most `limit` of them, in order of (request_id, file_name), those after `after`; costs no more than that."""
+    async def page(
+        self, *, after: tuple[UUID, str] | None, limit: int, is_sweep: bool = False
+    ) -> Sequence[WaitingFile]:
+        """At most `limit` of them, in order of (request_id, file_name), those after `after`; costs no more than that.
+
+        Args:
+            is_sweep: as for `Deliveries.undelivered_files`.
+        """
         ...
 
     async def remove(self, request_id: UUID, file_name: str) -> None:

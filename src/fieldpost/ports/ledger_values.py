@@ -126,6 +126,13 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     is_acknowledged: bool
 
 
+class Reads(msgspec.Struct):
+    """How many reads of a database there were, by where they were answered; whoever answers them counts."""
+
+    primary: int = 0
+    replica: int = 0
+
+
 class WaitingFile(msgspec.Struct, frozen=True, kw_only=True):
     """A file that asked for what another file, or another door, had asked already."""
 

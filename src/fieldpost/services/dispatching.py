@@ -127,20 +127,22 @@ class Dispatcher:
             return
         model, priority = line
         now = self._clock.now()
-        jobs = await self._dispatch.waiting(model, priority, after_device=self._after_device[line], limit=room, now=now)
+        # Looking costs a primary nothing where there are replicas; where more is known to wait, it would only take time.
+        if line not in self._backlog and not await self._dispatch.is_waiting(model, priority, now=now):
+            return
+        jobs = await self._dispatch.take(model, priority, after_device=self._after_device[line], limit=room, now=now)
         if len(jobs) < room:
             self._backlog.discard(line)
         else:
             self._backlog.add(line)
         if jobs:
             self._after_device[line] = jobs[-1].device_id
-            await self._dispatch.mark_dispatched([job.request_id for job in jobs], now=now)
             await self._send(line, jobs)
 
     async def _look_for_waiting(self) -> None:
         """Forgets backlogs that the lease's holder has worked off: what is recorded here goes on without it again."""
         for model, priority in tuple(self._backlog):
-            if not await self._dispatch.waiting(model, priority, after_device=0, limit=1, now=self._clock.now()):
+            if not await self._dispatch.is_waiting(model, priority, now=self._clock.now()):
                 self._backlog.discard((model, priority))
 
     async def _room(self, line: Line) -> int:

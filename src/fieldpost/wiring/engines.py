@@ -14,6 +14,7 @@ from fieldpost.policy.partition import ShardMap, ShardRange
 from fieldpost.ports.broker import Broker
 from fieldpost.ports.devices import DeviceDirectory
 from fieldpost.ports.ledger import Ledger
+from fieldpost.ports.ledger_values import Reads
 from fieldpost.ports.shared import Shared
 from fieldpost.services.queues import declare_queues, requests_queue
 from fieldpost.services.remembering import (
@@ -36,6 +37,7 @@ class Engines(msgspec.Struct, frozen=True, kw_only=True):
     shards: ShardMap
     devices: DeviceDirectory
     shared: Shared
+    reads: Mapping[str, Reads] = {}
 
 
 def are_shareable(settings: Settings) -> bool:
@@ -62,8 +64,9 @@ async def open_engines(
         embedded = await stack.enter_async_context(open_database(directory / "fieldpost.db"))
     shared = await _open_shared(settings.shared.url, clock, instance, stack)
     shards = shard_map(settings)
+    reads: Mapping[str, Reads] = {}
     if settings.database.shards:
-        ledgers, devices = await _open_shards(settings, clock, stack)
+        ledgers, devices, reads = await _open_shards(settings, clock, stack)
     else:
         assert embedded is not None
         ledgers, devices = {_ONLY_SHARD: embedded.ledger}, embedded.devices
@@ -84,7 +87,7 @@ async def open_engines(
             since=now - timedelta(seconds=REMEMBER_SECONDS), until=now, limit=RECORDED_AT_MOST
         )
         await remember_recorded(recorded, shared.values)
-    return Engines(broker=broker, ledgers=ledgers, shards=shards, devices=devices, shared=shared)
+    return Engines(broker=broker, ledgers=ledgers, shards=shards, devices=devices, shared=shared, reads=reads)
 
 
 def shard_map(settings: Settings) -> ShardMap:
@@ -127,8 +130,8 @@ async def _open_shared(url: str, clock: Clock, instance: str, stack: AsyncExitSt
 
 async def _open_shards(
     settings: Settings, clock: Clock, stack: AsyncExitStack
-) -> tuple[Mapping[str, Ledger], DeviceDirectory]:
-    """The shards' ledgers, and the directory of devices, which lives in the shard of device 1."""
+) -> tuple[Mapping[str, Ledger], DeviceDirectory, Mapping[str, Reads]]:
+    """The shards' ledgers, the directory of devices, which lives in the shard of device 1, and counts of their reads."""
     from fieldpost.backends.postgresql.opening import open_shard
 
     database = settings.database
@@ -148,4 +151,5 @@ async def _open_shards(
         for shard in database.shards
     }
     first = opened[shard_map(settings).shard_of(1)]
-    return {name: shard.ledger for name, shard in opened.items()}, first.devices
+    ledgers = {name: shard.ledger for name, shard in opened.items()}
+    return ledgers, first.devices, {name: shard.reads for name, shard in opened.items()}

@@ -49,6 +49,7 @@ async def open_backends(
             broker=engines.broker,
             ledgers=engines.ledgers,
             shards=engines.shards,
+            reads=engines.reads,
             devices=engines.devices,
             shared=engines.shared,
             folders=LocalFolders(directory / "Cloud"),

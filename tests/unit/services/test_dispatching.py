@@ -40,10 +40,10 @@ class Shards(msgspec.Struct, frozen=True, kw_only=True):
         await self.databases[shard].ledger.records.record(requests, dispatched=ids, now=now)
         return requests
 
-    async def waiting(self, shard: str) -> int:
+    async def take(self, shard: str) -> int:
         dispatch = self.databases[shard].ledger.dispatch
         now = self.clock.now()
-        return len(await dispatch.waiting("echo", Priority.NORMAL, after_device=0, limit=1000, now=now))
+        return len(await dispatch.take("echo", Priority.NORMAL, after_device=0, limit=1000, now=now))
 
     async def depth(self) -> int:
         return await self.databases["a"].broker.depth(_QUEUE)
@@ -87,11 +87,11 @@ async def test_what_one_shard_lost_is_found_while_another_keeps_the_queue_filled
 
     shards.clock.advance(900)
     await shards.dispatchers["a"].find_lost()
-    assert 0 == await shards.waiting("a")
+    assert 0 == await shards.take("a")
     shards.clock.advance(200)
     await shards.dispatchers["a"].find_lost()
 
-    assert 50 == await shards.waiting("a")
+    assert 50 == await shards.take("a")
 
 
 async def _is_topped_up(shards: Shards) -> bool:
@@ -110,5 +110,5 @@ async def test_a_shard_has_a_share_of_a_queue_that_another_one_floods_and_no_mor
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
 
-    assert 30 == await shards.waiting("a")
+    assert 30 == await shards.take("a")
     assert 250 == await shards.depth()

@@ -59,5 +59,7 @@ async def test_without_the_lease_nothing_goes_ahead_of_what_waits(
     for _ in range(5):
         assert not await _is_chosen(other, clock)
 
-    await backends.ledgers["shard1"].dispatch.mark_dispatched([waiting.id], now=clock.now())
+    dispatch = backends.ledgers["shard1"].dispatch
+    (job,) = await dispatch.take("echo", Priority.NORMAL, after_device=0, limit=10, now=clock.now())
+    assert waiting.id == job.request_id
     await eventually(lambda: _is_chosen(other, clock))

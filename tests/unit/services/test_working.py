@@ -130,7 +130,8 @@ async def test_when_the_next_attempt_meets_the_old_one_here_the_old_one_stops_an
     # The clock jumps past the claim before anybody could renew it, and the next attempt comes to the same worker.
     clock._now += timedelta(seconds=settings.worker.claim_seconds + 1)
     await _reap(backends, clock)
-    await backends.ledgers["shard1"].dispatch.mark_dispatched([request.id], now=clock.now())
+    dispatch = backends.ledgers["shard1"].dispatch
+    assert await dispatch.take("echo", Priority.NORMAL, after_device=0, limit=10, now=clock.now())
     await _send(backends, [request])
     await eventually(lambda: len(model.asked) == 2 and model.working == 1)
 

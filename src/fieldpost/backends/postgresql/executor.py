@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-import msgspec
 from sqlalchemy import Connection
 
 from fieldpost.backends.postgresql.agents import Judge
@@ -12,18 +11,12 @@ from fieldpost.backends.postgresql.guard import guarded_read, guarded_write
 from fieldpost.backends.postgresql.node import Node
 from fieldpost.backends.postgresql.replicas import READ_SECONDS, Replicas
 from fieldpost.errors import UnavailableError
+from fieldpost.ports.ledger_values import Reads
 
 T = TypeVar("T")
 
 #: A call that takes longer ends: a read without, a write perhaps without effect.
 PATIENCE_SECONDS = 10.0
-
-
-class Reads(msgspec.Struct):
-    """How many there were, by where they were answered."""
-
-    primary: int = 0
-    replica: int = 0
 
 
 class PostgresExecutor:

@@ -49,25 +49,24 @@ class Shard:
         self.name = name
         self.ledger: Ledger = relational_ledger(executor)
         self.devices: DeviceDirectory = RelationalDirectory(executor)
+        self.reads = executor.reads
         self._executor = executor
         self._replicas = replicas
         self._confirming = confirming
 
     def status(self) -> ShardStatus:
         """How it stands."""
-        reads = self._executor.reads
         return ShardStatus(
             name=self.name,
             is_alone=self._confirming.is_alone,
             replicas=self._replicas.status(),
-            primary_reads=reads.primary,
-            replica_reads=reads.replica,
+            primary_reads=self.reads.primary,
+            replica_reads=self.reads.replica,
         )
 
     def tell(self) -> None:
         """Tells what it has done, at its end."""
-        reads = self._executor.reads
-        log.info("reads_served", shard=self.name, primary=reads.primary, replica=reads.replica)
+        log.info("reads_served", shard=self.name, primary=self.reads.primary, replica=self.reads.replica)
 
     async def look(self) -> None:
         """Counts and measures the replicas once."""
@@ -115,7 +114,7 @@ async def open_shard(
         confirming = Confirming(synchronous, shard=name, has_agents=bool(agents))
         judge: Judge = NoAgents()
         if agents:
-            client = await stack.enter_async_context(httpx.AsyncClient())
+            client = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
             judge = asked = Agents(agents, shard=name, clock=clock)
             await asked.ask(client)
             await stack.enter_async_context(running(asked.run(client)))

@@ -46,6 +46,15 @@ def _always(_result: object) -> bool:
     return True
 
 
+# What a replica does not show yet is found by the next sweep; what it still shows may have been delivered meanwhile.
+def _is_empty(page: Sequence[WaitingFile]) -> bool:
+    return not page
+
+
+def _has_no_answers(page: FilePage) -> bool:
+    return not page.answers
+
+
 class RelationalRecords:
     """See `ports.ledger.Records`."""
 
@@ -142,18 +151,19 @@ class RelationalDispatch:
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
 
-    async def waiting(
+    async def is_waiting(self, model: str, priority: Priority, *, now: datetime) -> bool:
+        """See the port."""
+        return await self._executor.read(
+            lambda connection: dispatching.is_waiting(connection, model, priority, now), believed=_always
+        )
+
+    async def take(
         self, model: str, priority: Priority, *, after_device: int, limit: int, now: datetime
     ) -> Sequence[Job]:
         """See the port."""
-        return await self._executor.read(
-            lambda connection: dispatching.waiting(connection, model, priority, after_device, limit, now)
-        )
-
-    async def mark_dispatched(self, request_ids: Sequence[UUID], *, now: datetime) -> None:
-        """See the port."""
-        await self._executor.write(
-            lambda connection: dispatching.mark_dispatched(connection, request_ids, now), needs_replica=False
+        return await self._executor.write(
+            lambda connection: dispatching.take(connection, model, priority, after_device, limit, now),
+            needs_replica=False,
         )
 
     async def dispatched(self, model: str, priority: Priority, *, limit: int) -> int:
@@ -180,7 +190,9 @@ class RelationalDispatch:
 
     async def queued_for_others(self, models: Collection[str]) -> Mapping[str, int]:
         """See the port."""
-        return await self._executor.read(lambda connection: dispatching.queued_for_others(connection, models))
+        return await self._executor.read(
+            lambda connection: dispatching.queued_for_others(connection, models), believed=_always
+        )
 
     async def reap(
         self, *, max_deaths: int, too_many_deaths: Problem, expired: Problem, now: datetime, limit: int
@@ -225,10 +237,13 @@ class RelationalDeliveries:
             lambda connection: deliveries.unacknowledged(connection, request_ids, device_id)
         )
 
-    async def undelivered_files(self, *, limit: int, limit_bytes: int, leaving_out: Collection[int] = ()) -> FilePage:
+    async def undelivered_files(
+        self, *, limit: int, limit_bytes: int, leaving_out: Collection[int] = (), is_sweep: bool = False
+    ) -> FilePage:
         """See the port."""
         return await self._executor.read(
-            lambda connection: deliveries.undelivered_files(connection, limit, limit_bytes, leaving_out)
+            lambda connection: deliveries.undelivered_files(connection, limit, limit_bytes, leaving_out),
+            believed=_has_no_answers if is_sweep else None,
         )
 
     async def acknowledge(self, request_ids: Sequence[UUID], device_id: int, *, now: datetime) -> Collection[UUID]:
@@ -248,9 +263,13 @@ class RelationalWaitingFiles:
         """See the port."""
         await self._executor.write(lambda connection: waiting_files.add(connection, request_id, device_id, file_name))
 
-    async def page(self, *, after: tuple[UUID, str] | None, limit: int) -> Sequence[WaitingFile]:
+    async def page(
+        self, *, after: tuple[UUID, str] | None, limit: int, is_sweep: bool = False
+    ) -> Sequence[WaitingFile]:
         """See the port."""
-        return await self._executor.read(lambda connection: waiting_files.page(connection, after, limit))
+        return await self._executor.read(
+            lambda connection: waiting_files.page(connection, after, limit), believed=_is_empty if is_sweep else None
+        )
 
     async def remove(self, request_id: UUID, file_name: str) -> None:
         """See the port."""
