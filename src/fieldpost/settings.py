@@ -67,7 +67,9 @@ class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     shards: tuple[ShardSettings, ...] = ()
     #: Connections of one process to one node at most.
-    pool_size: Count = 10
+    pool_size: Annotated[int, msgspec.Meta(ge=1, le=100)] = 10
+    #: What one server takes; what this process's pools may open to it together is held against it at the start.
+    max_connections: Count = 500
     #: Whether commits wait for a replica: quorum (and go on, loudly, when none is left), wait (until one is back), off.
     synchronous: Literal["quorum", "wait", "off"] = "quorum"
     #: Replicas further behind are not read from.

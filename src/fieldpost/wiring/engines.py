@@ -24,6 +24,7 @@ from fieldpost.services.remembering import (
     remember_recorded,
 )
 from fieldpost.settings import Settings
+from fieldpost.wiring.pools import check_pools
 
 #: The shard that owns every device where there is one database.
 _ONLY_SHARD = "shard1"
@@ -135,6 +136,7 @@ async def _open_shards(
     from fieldpost.backends.postgresql.opening import open_shard
 
     database = settings.database
+    check_pools(database)
     opened = {
         shard.name: await stack.enter_async_context(
             open_shard(

@@ -12,14 +12,17 @@ import msgspec
 
 from fieldpost.cluster import readiness, templates
 from fieldpost.cluster.child import Program
+from fieldpost.cluster.engines.patroni import MAX_CONNECTIONS
 from fieldpost.cluster.engines.postgresql import SUPERUSER, binary_directory
 from fieldpost.cluster.users import User, make_directory
-from fieldpost.errors import BackendUnavailableError
+from fieldpost.errors import BackendUnavailableError, ConfigError
 
 #: Database names that clients ask for: the primary's, and each server's by its number.
 DATABASE = "fieldpost"
 _CONSOLE = "pgbouncer"
 _COMMAND_SECONDS = 5.0
+#: Of a server's connections those that no pool may take.
+_SPARE = 20
 #: PostgreSQL's first message, asking whether it speaks TLS (80877103): both answers mean that it is there.
 _SSL_REQUEST = b"\0\0\0\x08\x04\xd2\x16\x2f"
 
@@ -45,6 +48,11 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
         return f"postgresql://{SUPERUSER}@127.0.0.1:{self.port}/{DATABASE}"
 
     @property
+    def server_connections(self) -> int:
+        """Those that it may open to one server: as the primary, and by its number."""
+        return 2 * self.pool_size
+
+    @property
     def server_urls(self) -> Sequence[str]:
         """Lead to each server, whatever it is."""
         return [f"{self.url}_{number}" for number in range(1, len(self.servers) + 1)]
@@ -59,7 +67,15 @@ def server(directory: Path, pool: Pool, *, primary: int, user: User | None) -> P
 
     Args:
         primary: the port of the server that takes writes.
+
+    Raises:
+        ConfigError: its pools may open more connections to a server than that takes.
     """
+    if pool.server_connections + _SPARE > MAX_CONNECTIONS:
+        raise ConfigError(
+            f"{pool.name} may open {pool.server_connections} connections to a server that takes {MAX_CONNECTIONS},"
+            f" of which {_SPARE} are the agent's and the operators'"
+        )
     base = make_directory(directory / pool.name, user)
     path = write(directory, pool, primary=primary, user=user)
     program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
