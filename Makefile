@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+# Tests that run at once: most of them wait for something.
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
 
@@ -42,7 +44,7 @@ lint: dev ## ruff, mypy --strict, import contracts
 
 .PHONY: test
 test: engines lint ## everything CI runs: lint, types, contracts, all tests
-	$(BIN)/python -m pytest -m "not long" $(ARGS)
+	$(BIN)/python -m pytest -m "not long" -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-long
 test-long: engines dev ## the full-length fault tests

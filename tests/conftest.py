@@ -9,6 +9,23 @@ from tests.support import engines
 from tests.support.clock import FakeClock
 from tests.support.server import Server, running_server
 
+#: What takes longest is begun first: nobody waits for one last long file.
+_FIRST = ("faults", "integration", "acceptance")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share a server stay in one process: those of a file, and all that go through the one cluster."""
+    for item in items:
+        shared = getattr(item, "callspec", None)
+        is_cluster = shared is not None and shared.params.get("server") == "cluster"
+        item.add_marker(pytest.mark.xdist_group("cluster" if is_cluster else item.location[0]))
+    items.sort(key=lambda item: _place(Path(item.location[0]).parts))
+
+
+def _place(parts: tuple[str, ...]) -> int:
+    return next((place for place, folder in enumerate(_FIRST) if folder in parts), len(_FIRST))
+
 
 @pytest.fixture
 def clock() -> FakeClock:
