@@ -11,7 +11,9 @@ from functools import partial
 
 import pytest
 
+from fieldpost.backends.redis_cluster import channels, client, link
 from fieldpost.backends.redis_cluster.opening import open_shared
+from fieldpost.background import running
 from fieldpost.clock import SystemClock
 from fieldpost.messages.events import CredentialsChanged
 from fieldpost.messages.instances import Instance
@@ -246,6 +248,35 @@ async def test_a_connection_that_was_cut_is_made_again_and_the_loss_is_told(redi
 
             await eventually(partial(house.listener.has_lost_more_than, losses))
         await house.works()
+
+
+async def test_devices_that_come_and_go_all_the_time_are_no_loss(
+    redis_cluster: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A busy machine's late answers are none of it, and it is looked at all the time.
+    for module, name in ((channels, "CALL_SECONDS"), (client, "CALL_SECONDS"), (client, "_GUARD_SECONDS")):
+        monkeypatch.setattr(module, name, HANGING_SECONDS)
+    monkeypatch.setattr(link, "_WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(link, "_SOONEST_SECONDS", 0.01)
+    states: list[object] = []
+
+    async with (
+        open_shared(redis_cluster.url, clock=SystemClock(), instance="here") as here,
+        here.bus.subscribe(CHANNELS) as subscription,
+    ):
+        listener = Listener(subscription)
+
+        async def come_and_go(number: int) -> None:
+            for _ in range(10):
+                await subscription.follow([f"passing.{number}"])
+                states.append(here.bus.link.state)  # type: ignore[attr-defined]
+                await subscription.unfollow([f"passing.{number}"])
+
+        async with running(listener.listen()):
+            await asyncio.gather(*(come_and_go(number) for number in range(100)))
+
+            assert not listener.losses
+            assert {link.State.WHOLE} == set(states)
 
 
 async def test_eviction_takes_values_and_never_leases_nor_instances(single: SingleRedis) -> None:

@@ -10,7 +10,10 @@ from collections.abc import Awaitable, Callable, Collection
 from enum import Enum
 from typing import TypeVar
 
+import msgspec
+
 from fieldpost.backends.redis_cluster.address import Address
+from fieldpost.backends.redis_cluster.channels import Channels
 from fieldpost.backends.redis_cluster.circuits import Circuits
 from fieldpost.backends.redis_cluster.client import CALL_SECONDS, Client, Heard, Look
 from fieldpost.backends.redis_cluster.trust import reason
@@ -43,6 +46,16 @@ class State(Enum):
 _LEVELS = {State.WHOLE: logging.INFO, State.PARTIAL: logging.WARNING, State.AWAY: logging.ERROR}
 
 
+class _Sight(msgspec.Struct, frozen=True, kw_only=True):
+    """What was seen of the engine, judged while no channel was being changed."""
+
+    #: None where it is away.
+    look: Look | None = None
+    is_whole: bool = False
+    #: Whether channels that may not have been heard are heard again.
+    is_mended: bool = False
+
+
 class Link:
     """`run` keeps it up; every call may be made at any time, and fails soon when the engine is away.
 
@@ -60,22 +73,19 @@ class Link:
         self.state = State.AWAY
         self._logged: State | None = None
         self._reason = ""
-        self.channels: set[str] = set()
-        #: Those of them that the engine has confirmed to this client.
-        self._confirmed: set[str] = set()
         self._circuits = Circuits()
         self._client: Client | None = None
         self._connections: frozenset[str] = frozenset()
         self._retired: set[Client | None] = set()
         self._suspicion = asyncio.Event()
         self._looked = asyncio.Event()
-        #: Held while channels are changed, and while they are counted.
-        self._changing = asyncio.Lock()
+        self._channels = Channels(self.call, self._suspicion.set)
 
     async def run(self) -> None:
         """Looks after the client until cancelled, and closes it then."""
         try:
             async with asyncio.TaskGroup() as group:
+                group.create_task(self._channels.run())
                 while True:
                     self._suspicion.clear()
                     await self._look_after(group)
@@ -123,52 +133,39 @@ class Link:
 
     async def follow(self, channels: Collection[str]) -> None:
         """Hears these channels from now on, through every client there will be. Raises nothing: run mends it."""
-        await self._change(added=channels)
+        await self._channels.change(added=channels)
 
     async def unfollow(self, channels: Collection[str]) -> None:
         """Hears these channels no more. Raises nothing: run mends it."""
-        await self._change(removed=channels)
-
-    async def _change(self, *, added: Collection[str] = (), removed: Collection[str] = ()) -> None:
-        self.channels |= set(added)
-        self.channels -= set(removed)
-        try:
-            async with asyncio.timeout(CALL_SECONDS), self._changing:
-                # Asked again under the lock: another change may have taken it back meanwhile.
-                wanted = set(added) & self.channels - self._confirmed
-                unwanted = set(removed) - self.channels
-                if wanted:
-                    await self.call(lambda client: client.subscribe(wanted))
-                    self._confirmed |= wanted
-                if unwanted:
-                    self._confirmed -= unwanted
-                    await self.call(lambda client: client.unsubscribe(unwanted))
-        except (BackendUnavailableError, TimeoutError):
-            self._suspicion.set()
+        await self._channels.change(removed=channels)
 
     async def _look_after(self, group: asyncio.TaskGroup) -> None:
-        look = await self._look(self._client) if self._client is not None else None
-        if look is None or not self._is_whole(look):
-            look = await self._replace(look, group)
-        is_new = look is not None and look.connections != self._connections
-        self._connections = look.connections if look is not None else frozenset()
-        self._enter(look)
-        if is_new or self.state is not State.WHOLE:
+        sight = await self._look(self._client) if self._client is not None else _Sight()
+        if not sight.is_whole:
+            sight = await self._replace(sight, group)
+        connections = sight.look.connections if sight.look is not None else frozenset()
+        is_new = sight.look is not None and connections != self._connections
+        self._connections = connections
+        self._enter(sight)
+        if is_new or sight.is_mended or self.state is not State.WHOLE:
             self._lost()
 
-    async def _look(self, client: Client) -> Look | None:
-        look = None
+    async def _look(self, client: Client) -> _Sight:
+        look, is_whole, is_mended = None, False, False
         for _ in range(_LOOKS):
             try:
-                async with self._changing:
+                async with self._channels.lock:
+                    if look is not None and look.is_complete:
+                        is_mended = await self._channels.mend() or is_mended
                     look = await client.look()
+                    is_whole = look.is_complete and self._channels.agree(look.subscriptions)
             except BackendUnavailableError:
                 continue
-            if self._is_whole(look):
+            if is_whole:
                 break
-        return look
+        return _Sight(look=look, is_whole=is_whole, is_mended=is_mended)
 
-    async def _replace(self, seen: Look | None, group: asyncio.TaskGroup) -> Look | None:
+    async def _replace(self, seen: _Sight, group: asyncio.TaskGroup) -> _Sight:
         """Takes a new client if that one sees more than is `seen` now; once what was whole breaks, in any case."""
         try:
             fresh = await Client.open(self._address, name=self._name, heard=self._heard)
@@ -176,17 +173,16 @@ class Link:
             self._reason = str(error)
             return seen
         self._retired.add(fresh)
-        async with self._changing:
-            channels = set(self.channels)
-            look, is_subscribed = await self._introduce(fresh, channels)
-            if look is None and seen is None:
+        old: Client | None = None
+        async with self._channels.lock:
+            channels = set(self._channels.wanted)
+            sight, is_subscribed = await self._introduce(fresh, channels)
+            if sight.look is None and seen.look is None:
                 old, self._client = self._client, None
-            elif look is not None and (self.state is State.WHOLE or seen is None or self._is_better(look, seen)):
+            elif sight.look is not None and (self.state is State.WHOLE or self._is_better(sight, seen)):
                 old, self._client = self._client, fresh
-                self._confirmed = channels if is_subscribed else set()
-                seen = look
-            else:
-                old = None
+                self._channels.begin(channels, is_confirmed=is_subscribed)
+                seen = sight
         for client in (old, fresh):
             if client is not None and client is not self._client:
                 self._retired.add(client)
@@ -194,10 +190,12 @@ class Link:
         self._retired.discard(self._client)
         return seen
 
-    def _is_better(self, look: Look, seen: Look) -> bool:
-        return self._is_whole(look) or len(look.connections) > len(seen.connections)
+    def _is_better(self, sight: _Sight, seen: _Sight) -> bool:
+        if sight.look is None or seen.look is None:
+            return seen.look is None
+        return sight.is_whole or len(sight.look.connections) > len(seen.look.connections)
 
-    async def _introduce(self, client: Client, channels: Collection[str]) -> tuple[Look | None, bool]:
+    async def _introduce(self, client: Client, channels: Collection[str]) -> tuple[_Sight, bool]:
         """What a new client sees, and whether it is subscribed to all channels."""
         is_subscribed = True
         try:
@@ -206,21 +204,20 @@ class Link:
         except BackendUnavailableError:
             is_subscribed = False  # Some of its nodes may answer all the same.
         try:
-            return await client.look(), is_subscribed
+            look = await client.look()
         except BackendUnavailableError as error:
             self._reason = await reason(self._address, error)
-            return None, False
+            return _Sight(), False
+        is_whole = look.is_complete and is_subscribed and look.subscriptions == len(channels)
+        return _Sight(look=look, is_whole=is_whole), is_subscribed
 
     async def _retire(self, client: Client) -> None:
         await self._clock.sleep(_LINGER_SECONDS)
         self._retired.discard(client)
         await client.close()
 
-    def _is_whole(self, look: Look) -> bool:
-        return look.is_complete and look.subscriptions == len(self.channels)
-
-    def _enter(self, look: Look | None) -> None:
-        state = State.AWAY if look is None else State.WHOLE if self._is_whole(look) else State.PARTIAL
+    def _enter(self, sight: _Sight) -> None:
+        state = State.AWAY if sight.look is None else State.WHOLE if sight.is_whole else State.PARTIAL
         if state is State.WHOLE:
             self._circuits.close()
             self._reason = ""
