@@ -1,16 +1,17 @@
 """Sends what is published: queued at once, sent together in the next round trip, dropped and counted when over the bound."""
 
 import asyncio
-import secrets
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import islice
 
 import msgspec
 
 from fieldpost.backends.redis_cluster.client import Client
+from fieldpost.backends.redis_cluster.heartbeats import Heartbeats
 from fieldpost.backends.redis_cluster.link import Link
 from fieldpost.backends.redis_cluster.spreading import spread
-from fieldpost.backends.redis_cluster.streams import HEARTBEAT_SECONDS, Outgoing
+from fieldpost.backends.redis_cluster.streams import HEARTBEAT_SECONDS, Message
 from fieldpost.clock import Clock
 from fieldpost.errors import BackendUnavailableError
 from fieldpost.messages.events import Event
@@ -18,9 +19,10 @@ from fieldpost.observability import get_logger
 
 #: Events waiting to be sent at most.
 _MAX_QUEUED = 10_000
-#: Events in one message, and messages in one round trip, at most.
+#: Events in one message, and messages and heartbeats in one round trip, at most.
 _MESSAGE_EVENTS = 100
 _BATCH_MESSAGES = 500
+_BATCH_HEARTBEATS = 250
 _TICK_SECONDS = HEARTBEAT_SECONDS[0] / 2
 
 log = get_logger()
@@ -36,7 +38,7 @@ class Publisher:
         self._queued: defaultdict[str, list[Event]] = defaultdict(list)
         self._count = 0
         self._dropped = 0
-        self._streams: dict[str, Outgoing] = {}
+        self._heartbeats = Heartbeats()
         self._work = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -48,7 +50,7 @@ class Publisher:
             return
         if self._count + len(events) > _MAX_QUEUED:
             self._dropped += len(events)
-            self._stream(channel).skip(self._clock.monotonic())
+            self._heartbeats.skip(channel, self._clock.monotonic())
             return
         self._queued[channel].extend(events)
         self._count += len(events)
@@ -83,26 +85,17 @@ class Publisher:
 
     def _take(self) -> list[tuple[bytes, bytes]]:
         now = self._clock.monotonic()
-        batch: list[tuple[bytes, bytes]] = []
-        for channel in list(self._queued):
-            if len(batch) >= _BATCH_MESSAGES:
-                return batch
-            events = self._queued[channel]
+        messages: list[tuple[str, Message]] = []
+        for channel in list(islice(self._queued, _BATCH_MESSAGES)):
+            events = self._queued.pop(channel)
             taken = tuple(events[:_MESSAGE_EVENTS])
-            del events[:_MESSAGE_EVENTS]
             self._count -= len(taken)
+            messages.append((channel, self._heartbeats.message(channel, taken, now)))
             # What is left goes to the end: a loud channel does not hold up the others.
-            del self._queued[channel]
-            if events:
-                self._queued[channel] = events
-            batch.append((channel.encode(), self._encoder.encode(self._stream(channel).message(taken, now))))
-        for channel, stream in list(self._streams.items()):
-            heartbeat = stream.heartbeat(now)
-            if heartbeat is not None:
-                batch.append((channel.encode(), self._encoder.encode(heartbeat)))
-            elif stream.is_over:
-                del self._streams[channel]
-        return batch
+            if len(taken) < len(events):
+                self._queued[channel] = events[_MESSAGE_EVENTS:]
+        messages += self._heartbeats.due(now, _BATCH_HEARTBEATS)
+        return [(channel.encode(), self._encoder.encode(message)) for channel, message in messages]
 
     async def _send(self, batch: Sequence[tuple[bytes, bytes]]) -> None:
         try:
@@ -110,10 +103,4 @@ class Publisher:
         except BackendUnavailableError:
             now = self._clock.monotonic()
             for channel, _ in batch:
-                self._stream(channel.decode()).failed(now)
-
-    def _stream(self, channel: str) -> Outgoing:
-        stream = self._streams.get(channel)
-        if stream is None:
-            stream = self._streams[channel] = Outgoing(secrets.token_bytes(8), self._clock.monotonic())
-        return stream
+                self._heartbeats.failed(channel.decode(), now)

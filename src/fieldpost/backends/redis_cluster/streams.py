@@ -36,8 +36,9 @@ class Outgoing:
         self._stream = stream
         self._began_at = now
         self._number = 0
-        self._heartbeats = 0
-        self._next_at = now
+        #: How often the number was repeated since the last message, and when it is next.
+        self.heartbeats = 0
+        self.next_at = now
 
     def message(self, events: tuple[Event, ...], now: float) -> Message:
         """The next message."""
@@ -56,21 +57,21 @@ class Outgoing:
 
     def heartbeat(self, now: float) -> Message | None:
         """The number again, when it is time to."""
-        if self.is_over or now < self._next_at:
+        if self.is_over or now < self.next_at:
             return None
-        self._heartbeats += 1
+        self.heartbeats += 1
         if not self.is_over:
-            self._next_at = now + HEARTBEAT_SECONDS[self._heartbeats]
+            self.next_at = now + HEARTBEAT_SECONDS[self.heartbeats]
         return Message(stream=self._stream, number=self._number, age_seconds=now - self._began_at)
 
     @property
     def is_over(self) -> bool:
         """Whether it has been silent for long enough to be forgotten."""
-        return self._heartbeats >= len(HEARTBEAT_SECONDS)
+        return self.heartbeats >= len(HEARTBEAT_SECONDS)
 
     def _restart_heartbeats(self, now: float) -> None:
-        self._heartbeats = 0
-        self._next_at = now + HEARTBEAT_SECONDS[0]
+        self.heartbeats = 0
+        self.next_at = now + HEARTBEAT_SECONDS[0]
 
 
 class Incoming:
