@@ -126,3 +126,5 @@ def test_a_killed_role_comes_back_and_goes_on(cluster: RunningCluster, key: str,
 
     cluster.until(name, lambda part: part.health == "ready" and part.pid != before.pid)
     eventually_now(lambda: _answered(cluster, key, f"after {name}"))
+    # The one worker's; what a killed one left is gone.
+    assert len([path for path in (cluster.directory / "roles" / "indexes").iterdir() if path.is_dir()]) == 1
