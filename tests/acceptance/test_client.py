@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -208,10 +209,11 @@ async def test_answers_in_hand_over_a_kill_come_once_and_are_acknowledged_after_
 async def test_an_answer_at_which_the_loop_is_left_comes_again_and_those_before_do_not(client: AsyncClient) -> None:
     ids = [await client.post(f"question {number}") for number in range(3)]
     seen: list[UUID] = []
-    async for response in client.listen():
-        seen.append(response.request_id)
-        if len(seen) == 2:
-            break
+    async with aclosing(client.listen()) as answers:
+        async for response in answers:
+            seen.append(response.request_id)
+            if len(seen) == 2:
+                break
 
     async with client.connect() as stream:
         again = await _take(stream, 2)

@@ -225,6 +225,7 @@ class AsyncClient:
 
         An answer is acknowledged when the next one is asked for. The one at which the loop is left is not, and comes
         again another time; to acknowledge that one too, use `connect`.
+        Who listens again at once leaves it with `contextlib.aclosing`: acknowledgements are recorded then.
 
         Raises:
             FieldpostError: the server refuses this device for good. Being offline is no error.
