@@ -25,13 +25,16 @@ def rotate_all(directory: Path, *, max_bytes: int = MAX_BYTES) -> None:
 
 
 def _rotate(path: Path) -> None:
-    # Copied first: when the disk has no room for that, nothing is lost, and it is tried again.
     copy = path.with_name(f"{path.name}.new")
-    with path.open("rb") as source, copy.open("wb") as target:
-        for number in range(KEPT - 1, 0, -1):
-            if older(path, number).exists():
-                older(path, number).replace(older(path, number + 1))
-        shutil.copyfileobj(source, target, 1_048_576)
-        target.flush()
-        copy.replace(older(path))
-        os.truncate(path, 0)
+    try:
+        # Whole before anything else is touched: on a full disk nothing is lost, and it is tried again.
+        with path.open("rb") as source, copy.open("wb") as target:
+            shutil.copyfileobj(source, target, 1_048_576)
+    except OSError:
+        copy.unlink(missing_ok=True)
+        raise
+    for number in range(KEPT - 1, 0, -1):
+        if older(path, number).exists():
+            older(path, number).replace(older(path, number + 1))
+    copy.replace(older(path))
+    os.truncate(path, 0)

@@ -1,7 +1,10 @@
 """Logs of parts are bounded, whoever holds them open; what is shown of them does not end where one was cut."""
 
 import asyncio
+import errno
 import io
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +64,31 @@ def test_a_log_that_is_not_full_is_left_alone(path: Path) -> None:
     rotating.rotate_all(path.parent, max_bytes=MAX_BYTES)
 
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_full_disk_loses_nothing_of_any_log_and_leaves_nothing_behind(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(source: IO[bytes], target: IO[bytes], _length: int) -> None:
+        target.write(source.read(MAX_BYTES // 2))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path.write_bytes(b"x" * (MAX_BYTES + 1))
+    for number in range(1, rotating.KEPT + 1):
+        rotating.older(path, number).write_bytes(_line(number))
+    before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+    monkeypatch.setattr(shutil, "copyfileobj", half)
+
+    for _ in range(rotating.KEPT):
+        with pytest.raises(OSError, match="No space left"):
+            rotating.rotate_all(path.parent, max_bytes=MAX_BYTES)
+
+    assert before == {file.name: file.read_bytes() for file in path.parent.iterdir()}
+
+    monkeypatch.undo()
+    rotating.rotate_all(path.parent, max_bytes=MAX_BYTES)
+    assert before[path.name] == rotating.older(path).read_bytes()
+    assert _line(1) == rotating.older(path, 2).read_bytes()
 
 
 def test_the_last_lines_reach_back_into_the_log_before(path: Path) -> None:
