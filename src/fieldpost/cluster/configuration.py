@@ -56,20 +56,25 @@ def sections(directory: Path, plan: Plan, *, own: Mapping[str, Mapping[str, Any]
 
 
 def render(values: Mapping[str, Mapping[str, Any]]) -> str:
-    """As TOML, whose plain values are written as JSON's are; a list of mappings becomes tables."""
+    """As TOML; a list of mappings becomes tables."""
     lines = [_HEAD]
     for section, keys in values.items():
         plain = {key: value for key, value in keys.items() if not _is_tables(value)}
         if plain:
-            lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in plain.items()), ""]
+            lines += [f"[{section}]", *(f"{key} = {_value(value)}" for key, value in plain.items()), ""]
         for key, tables in keys.items():
             for table in tables if _is_tables(tables) else ():
                 lines += [
                     f"[[{section}.{key}]]",
-                    *(f"{name} = {json.dumps(value)}" for name, value in table.items()),
+                    *(f"{name} = {_value(value)}" for name, value in table.items()),
                     "",
                 ]
     return "\n".join(lines)
+
+
+def _value(value: object) -> str:
+    """As JSON writes it, but for what TOML forbids: surrogates (so no escapes beyond ASCII), and DEL as it is."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _is_tables(value: object) -> bool:

@@ -1,9 +1,21 @@
 import tomllib
 from pathlib import Path
+from typing import Any
+
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from fieldpost import settings
 from fieldpost.cluster import configuration, plan, topology
 from fieldpost.cluster.topology import Size
+
+_names = st.text("abcdefgh_", min_size=1)
+_texts = st.text(st.characters(exclude_categories=["Cs"]))
+_plain = _texts | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+_tables = st.lists(st.dictionaries(_names, _plain | st.lists(_texts), min_size=1), min_size=1)
+_sections = st.dictionaries(
+    _names, st.dictionaries(_names, _plain | st.lists(_texts) | _tables, min_size=1), min_size=1
+)
 
 
 def _plan(size: Size, shards: int = 1) -> plan.Plan:
@@ -53,3 +65,9 @@ def test_the_users_own_settings_are_handed_on_but_never_where_the_engines_are() 
     assert written["data"] == {"directory": "/x/roles"}
     assert "client" not in written
     assert "hub" not in written
+
+
+@given(_sections)
+@example({"data": {"directory": "/srv/🚚/roles"}, "model": {"key": "del \x7f, not \\u007f"}})
+def test_what_is_written_is_what_is_read(sections: dict[str, dict[str, Any]]) -> None:
+    assert sections == tomllib.loads(configuration.render(sections))
