@@ -10,11 +10,7 @@ from fieldpost.cluster import processes
 from fieldpost.cluster.child import Child, Program
 from fieldpost.errors import BackendUnavailableError
 from fieldpost.observability import get_logger
-
-#: Waits before it starts again: 0.2, 0.4 … 10 s; back to the first after it has run for a minute.
-_FIRST_PAUSE_SECONDS = 0.2
-_MAX_PAUSE_SECONDS = 10.0
-_HEALTHY_SECONDS = 60.0
+from fieldpost.policy.backoff import ends_in_a_row, restart_seconds
 
 log = get_logger()
 
@@ -84,19 +80,20 @@ class Part:
 
     async def run(self) -> None:
         """Starts it again whenever it ends, until it is stopped."""
-        pause_seconds = _FIRST_PAUSE_SECONDS
+        ends = 0
         while True:
             if self.child.is_running:
                 await self.child.wait()
             if self._is_stopping:
                 return
-            if self._clock.monotonic() - self._started_at > _HEALTHY_SECONDS:
-                pause_seconds = _FIRST_PAUSE_SECONDS
-            if not self._is_restarting:
+            if self._is_restarting:
+                ends = 0
+            else:
+                ends = ends_in_a_row(ends, ran_seconds=self._clock.monotonic() - self._started_at)
+                pause_seconds = restart_seconds(ends)
                 log.warning("part_ended", part=self.name, exit_code=self.child.exit_code, restart_seconds=pause_seconds)
                 await self._end_what_is_left()
                 await self._rest(pause_seconds)
-                pause_seconds = min(2 * pause_seconds, _MAX_PAUSE_SECONDS)
             self._is_restarting = False
             await self._start_again()
 

@@ -4,11 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from fieldpost.clock import Clock
 from fieldpost.observability import Metrics, get_logger
-
-#: Waits before a failed role starts again: 0.2, 0.4 … 10 s; back to the first after a minute without failure.
-_FIRST_PAUSE_SECONDS = 0.2
-_MAX_PAUSE_SECONDS = 10.0
-_HEALTHY_SECONDS = 60.0
+from fieldpost.policy.backoff import HEALTHY_SECONDS, ends_in_a_row, restart_seconds
 
 log = get_logger()
 
@@ -23,21 +19,23 @@ class Keeping:
 
     def failing(self) -> Sequence[str]:
         """Roles that failed within the last minute, or wait to be started again."""
-        since = self._clock.monotonic() - _HEALTHY_SECONDS
+        since = self._clock.monotonic() - HEALTHY_SECONDS
         return [name for name, failed_at in self._failed_at.items() if failed_at >= since]
 
     async def run(self, name: str, role: Callable[[], Awaitable[None]]) -> None:
         """Runs a role until cancelled."""
-        pause_seconds = _FIRST_PAUSE_SECONDS
+        ends = 0
         while True:
             started = self._clock.monotonic()
+            error: Exception | None = None
             try:
                 await role()
-            except Exception:
-                log.exception("role_failed", role=name, restart_seconds=pause_seconds)
+            except Exception as failure:  # noqa: BLE001
+                error = failure
+            ended = self._clock.monotonic()
+            ends = ends_in_a_row(ends, ran_seconds=ended - started)
+            if error is not None:
+                log.error("role_failed", role=name, restart_seconds=restart_seconds(ends), exc_info=error)
                 self._metrics.role_restarts.labels(name).inc()
-                self._failed_at[name] = self._clock.monotonic()
-            if self._clock.monotonic() - started > _HEALTHY_SECONDS:
-                pause_seconds = _FIRST_PAUSE_SECONDS
-            await self._clock.sleep(pause_seconds)
-            pause_seconds = min(2 * pause_seconds, _MAX_PAUSE_SECONDS)
+                self._failed_at[name] = ended
+            await self._clock.sleep(restart_seconds(ends))

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fieldpost.policy.backoff import SPREAD_FRACTION, delay_seconds
+from fieldpost.policy.backoff import (
+    HEALTHY_SECONDS,
+    MAX_RESTART_SECONDS,
+    SPREAD_FRACTION,
+    delay_seconds,
+    ends_in_a_row,
+    restart_seconds,
+)
 
 _sources = st.integers().map(random.Random)
 _failures = st.integers(min_value=1, max_value=10_000)
@@ -37,3 +44,15 @@ def test_a_fleet_does_not_come_back_all_at_once(failures: int) -> None:
     delays = {delay_seconds(failures, source=source, retry_after_seconds=60) for _ in range(50)}
 
     assert 50 == len(delays)
+
+
+@pytest.mark.parametrize(("ends", "seconds"), [(1, 0.2), (2, 0.4), (3, 0.8), (6, 6.4), (7, 10), (8, 10), (5000, 10)])
+def test_what_ends_again_and_again_rests_longer_until_the_cap(ends: int, seconds: float) -> None:
+    assert seconds == pytest.approx(restart_seconds(ends))
+
+
+@given(_failures)
+def test_what_was_healthy_for_long_begins_anew(ends: int) -> None:
+    assert ends + 1 == ends_in_a_row(ends, ran_seconds=HEALTHY_SECONDS)
+    assert 1 == ends_in_a_row(ends, ran_seconds=HEALTHY_SECONDS + 1)
+    assert restart_seconds(ends) <= MAX_RESTART_SECONDS

@@ -46,6 +46,31 @@ async def test_a_role_that_fails_is_started_again_after_pauses_that_grow(clock: 
     assert 3 == restarts
 
 
+async def test_the_pause_that_is_told_is_the_one_that_is_waited_also_after_a_healthy_run(clock: FakeClock) -> None:
+    starts: list[float] = []
+
+    async def role() -> None:
+        starts.append(clock.monotonic())
+        if len(starts) == 3:
+            await clock.sleep(61)
+        if len(starts) == 5:
+            await asyncio.Event().wait()
+        raise ZeroDivisionError
+
+    with capture_logs() as lines:
+        keeping = asyncio.create_task(Keeping(clock, Metrics()).run("watcher", role))
+
+        def turn() -> bool:
+            clock.advance(0.1)
+            return len(starts) == 5
+
+        await eventually(turn)
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+
+    assert [0.2, 0.4, 0.2, 0.4] == [line["restart_seconds"] for line in lines if line["event"] == "role_failed"]
+
+
 async def test_a_role_that_fails_takes_no_other_with_it(clock: FakeClock) -> None:
     turns = 0
 
