@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from fieldpost.cluster import readiness, templates
+from fieldpost.cluster import asking, templates
 from fieldpost.cluster.child import Program
 from fieldpost.cluster.users import User, make_directory
 
@@ -40,8 +40,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
 
     async def is_ready(self) -> bool:
         """Whether it serves, which needs a leader."""
-        question = b"GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n"
-        return await readiness.answers("127.0.0.1", self.port, question, b'"health":"true"')
+        reply = await asking.get(self.port, "/health")
+        return reply.status == 200 and b'"health":"true"' in reply.body
 
 
 def own_host(source: random.Random) -> str:
