@@ -106,12 +106,14 @@ def assemble(
     backends: Backends,
     clock: Clock,
     *,
+    instance: str,
     source: random.Random | None = None,
     limits: Limits | None = None,
 ) -> House:
     """Makes the house; nothing in it runs yet.
 
     Args:
+        instance: this process's name among others.
         source: of ids and jitter.
         limits: the hub's; its own when none are given.
     """
@@ -119,7 +121,6 @@ def assemble(
     source = source or random.Random()  # noqa: S311
     metrics = Metrics()
     metrics.registry.register(ReadCounts(backends.reads))
-    instance = f"{socket.gethostname()}-{os.getpid()}"
     troubles = Troubles(clock)
     mailbox = Mailbox(backends)
     credentials = Credentials(settings=settings, backends=backends, clock=clock, troubles=troubles)

@@ -68,7 +68,7 @@ async def open_doors(
     clock = SystemClock()
     settings = _settings(directory, hub_settings or HubSettings())
     async with open_backends(settings, clock) as backends, asyncio.TaskGroup() as tasks:
-        house = assemble(settings, backends, clock, source=random.Random(1), limits=limits)
+        house = assemble(settings, backends, clock, instance="doors", source=random.Random(1), limits=limits)
         made = await house.registration.add(NewDevice(kind=DeviceKind.TRUCK, name="Truck 17"))
         running = [tasks.create_task(house.mailbox.run()), tasks.create_task(house.hub.run())]
         routes = [*house.gateway.routes(), *house.hub.routes()]

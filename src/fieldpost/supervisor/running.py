@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from fieldpost.clock import Clock, SystemClock
 from fieldpost.errors import ConfigError
-from fieldpost.house import ROLES, House, assemble, entries, loops_of, routes
+from fieldpost.house import ROLES, House, assemble, entries, instance_name, loops_of, routes
 from fieldpost.observability import get_logger
 from fieldpost.ports.backends import Backends
 from fieldpost.services.checks import Checks
@@ -59,7 +59,7 @@ async def run(
         with reserve(settings.server.host, settings.server.port) as listener:
             starting = Starting(settings, the_clock, stopping)
             async with starting.backends(roles) as backends:
-                house = assemble(settings, backends, the_clock)
+                house = assemble(settings, backends, the_clock, instance=instance_name(roles))
                 await starting.load(house, roles)
                 process = _Process(settings, the_clock, backends, house, stopping, roles)
                 with seldom():
