@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from types import TracebackType
 from typing import Self, TypeVar
 from uuid import UUID
@@ -220,7 +220,7 @@ class AsyncClient:
 
     async def listen(
         self, *, on_trouble: OnTrouble | None = None, on_chunk: OnChunk | None = None
-    ) -> AsyncIterator[Response]:
+    ) -> AsyncGenerator[Response, None]:
         """Every answer for this device that is not acknowledged yet, then every further one, for ever.
 
         An answer is acknowledged when the next one is asked for. The one at which the loop is left is not, and comes
