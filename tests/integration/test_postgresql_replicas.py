@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -15,7 +17,10 @@ from fieldpost.clock import SystemClock
 from fieldpost.errors import BackendTimeoutError, BackendUnavailableError, UnavailableError
 from fieldpost.messages.requests import Channel, Priority, Request, RequestState
 from fieldpost.ports.ledger_values import Finish, RecordOutcome
+from fieldpost.services.checks import Checks
 from fieldpost.services.read_counts import ReadCounts
+from fieldpost.settings import DataSettings, Settings
+from fieldpost.wiring.opening import open_backends
 from tests.support import engines
 from tests.support.messages import a_request, a_response, at
 from tests.support.waiting import eventually
@@ -224,6 +229,25 @@ async def test_what_is_final_is_still_told_without_a_primary(pair: engines.Repli
         assert RequestState.SUCCEEDED == await _state(shard, request)
         with pytest.raises(BackendUnavailableError):
             await _record(shard, a_request())
+
+
+async def test_a_processor_whose_primary_is_gone_is_not_ready_though_replicas_answer(
+    pair: engines.ReplicatedPostgreSQL, tmp_path: Path
+) -> None:
+    settings = Settings(data=DataSettings(directory=str(tmp_path)))
+    async with open_backends(settings, SystemClock()) as embedded, _open(pair) as shard:
+        backends = msgspec.structs.replace(embedded, ledgers={shard.name: shard.ledger})
+        checks = Checks(backends=backends, clock=SystemClock(), roles=["processor"])
+        await checks.look()
+        before = (checks.reasons(), checks.degraded())
+        await eventually(lambda: _is_read(shard))
+
+        pair.kill(0)
+        await shard.ledger.records.dead_letters(before=None, limit=1)
+        await checks.look()
+
+    assert ([], []) == before
+    assert (["every ledger is away"], ["ledger.shard1"]) == (checks.reasons(), checks.degraded())
 
 
 async def test_a_replica_is_not_written_to(pair: engines.ReplicatedPostgreSQL) -> None:

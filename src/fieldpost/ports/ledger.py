@@ -36,6 +36,10 @@ from fieldpost.ports.ledger_values import (
 class Records(Protocol):
     """Requests come in and are looked up."""
 
+    async def reach(self) -> None:
+        """Returns when the database that takes writes answers and has the ledger's tables; changes nothing, costs little."""
+        ...
+
     async def record(
         self, requests: Sequence[Request], *, dispatched: Collection[UUID], now: datetime
     ) -> Mapping[UUID, RecordOutcome]:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 
 from fieldpost.clock import Clock
-from fieldpost.errors import FieldpostError
+from fieldpost.errors import FieldpostError, OverloadedError
 from fieldpost.observability import get_logger
 from fieldpost.ports.backends import Backends
 from fieldpost.services.queues import requests_queue
@@ -29,7 +29,8 @@ class Checks:
         self._questions: Mapping[str, Callable[[], Awaitable[object]]] = {
             "broker": partial(backends.broker.depth, requests_queue(backends.shards.shards[0])),
             **{
-                f"ledger.{shard}": partial(ledger.records.dead_letters, before=None, limit=1)
+                # Not by reading: a replica answers that while the primary is away.
+                f"ledger.{shard}": ledger.records.reach
                 for shard, ledger in backends.ledgers.items()
             },
         }
@@ -65,6 +66,9 @@ class Checks:
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 await question()
+        except OverloadedError:
+            # Busy is there.
+            return True
         except (FieldpostError, TimeoutError):
             return False
         return True

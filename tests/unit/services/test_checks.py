@@ -1,10 +1,13 @@
 """What /ready says of the engines."""
 
+import contextlib
+import sqlite3
 from collections.abc import Collection
+from pathlib import Path
 
 import msgspec
 
-from fieldpost.errors import BackendUnavailableError
+from fieldpost.errors import BackendUnavailableError, OverloadedError
 from fieldpost.ports.backends import Backends
 from fieldpost.services.checks import Checks
 from tests.support.clock import FakeClock
@@ -16,8 +19,15 @@ class _Away:
     async def depth(self, queue: str) -> int:
         raise BackendUnavailableError
 
-    async def dead_letters(self, *, before: int | None, limit: int) -> None:
+    async def reach(self) -> None:
         raise BackendUnavailableError
+
+
+class _Busy:
+    """A ledger that has too much in hand to be asked."""
+
+    async def reach(self) -> None:
+        raise OverloadedError
 
 
 def _without(backends: Backends, *engines: str) -> Backends:
@@ -60,6 +70,26 @@ async def test_a_door_without_the_ledger_accepts_and_says_so(backends: Backends,
 
 async def test_a_processor_without_any_ledger_is_not_ready(backends: Backends, clock: FakeClock) -> None:
     checks = await _looked(_without(backends, "ledger"), clock, ["processor"])
+
+    assert ["every ledger is away"] == checks.reasons()
+
+
+async def test_a_ledger_that_is_busy_is_there(backends: Backends, clock: FakeClock) -> None:
+    ledger = msgspec.structs.replace(backends.ledgers["shard1"], records=_Busy())
+    checks = await _looked(msgspec.structs.replace(backends, ledgers={"shard1": ledger}), clock, ["processor"])
+
+    assert ([], []) == (checks.reasons(), checks.degraded())
+
+
+async def test_an_embedded_database_without_its_tables_is_not_ready(
+    backends: Backends, clock: FakeClock, tmp_path: Path
+) -> None:
+    checks = await _looked(backends, clock, ["processor"])
+    assert [] == checks.reasons()
+
+    with contextlib.closing(sqlite3.connect(tmp_path / "fieldpost.db")) as database:
+        database.execute("DROP TABLE dead_letters")
+    await checks.look()
 
     assert ["every ledger is away"] == checks.reasons()
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from sqlalchemy import Connection, bindparam, func, select, tuple_, update
 
 from fieldpost.backends.relational import rows
@@ -12,6 +13,15 @@ from fieldpost.backends.relational.schema import requests
 from fieldpost.messages.requests import Channel
 from fieldpost.messages.responses import StoredResponse
 from fieldpost.ports.ledger_values import AnswerPage, Completion, FilePage, Finished
+
+
+class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):
+    """Answers that a device says it has."""
+
+    device_id: int
+    request_ids: Sequence[UUID]
+    now: datetime
+
 
 _IS_WAITING = (rows.is_final(), requests.c.acknowledged_at.is_(None), requests.c.file_name.is_(None))
 _IS_AFTER = tuple_(requests.c.completed_at, requests.c.id) > tuple_(
@@ -70,9 +80,9 @@ _FILES = (
     .where(requests.c.id.in_(rows.ids_parameter))
     .order_by(requests.c.completed_at)
 )
-_MINE = (
-    select(requests.c.id, requests.c.acknowledged_at)
-    .where(requests.c.id.in_(rows.ids_parameter), requests.c.device_id == bindparam("owner"), rows.is_final())
+_FINAL = (
+    select(requests.c.id, requests.c.device_id, requests.c.acknowledged_at)
+    .where(requests.c.id.in_(rows.ids_parameter), rows.is_final())
     .order_by(requests.c.id)
     .with_for_update()
 )
@@ -152,10 +162,21 @@ def undelivered_files(connection: Connection, limit: int, limit_bytes: int, leav
     return FilePage(answers=answers, is_more=len(ids) < len(sizes))
 
 
-def acknowledge(connection: Connection, request_ids: Sequence[UUID], device_id: int, now: datetime) -> Collection[UUID]:
-    """See `ports.ledger.Deliveries.acknowledge`."""
-    mine = connection.execute(_MINE, {"ids": list(request_ids), "owner": device_id}).all()
-    fresh = [row.id for row in mine if row.acknowledged_at is None]
+def acknowledge(
+    connection: Connection, acknowledgements: Sequence[Acknowledgement], now: datetime
+) -> Sequence[Collection[UUID]]:
+    """See `ports.ledger.Deliveries.acknowledge`; what now stands of each."""
+    ids = {request_id for each in acknowledgements for request_id in each.request_ids}
+    final = {row.id: row for row in connection.execute(_FINAL, {"ids": list(ids)}).all()}
+    stands = [
+        [
+            request_id
+            for request_id in dict.fromkeys(each.request_ids)
+            if request_id in final and final[request_id].device_id == each.device_id
+        ]
+        for each in acknowledgements
+    ]
+    fresh = {request_id for of_one in stands for request_id in of_one if final[request_id].acknowledged_at is None}
     if fresh:
-        connection.execute(_ACKNOWLEDGE, {"ids": fresh, "now": now})
-    return [row.id for row in mine]
+        connection.execute(_ACKNOWLEDGE, {"ids": list(fresh), "now": now})
+    return stands

@@ -5,6 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from fieldpost.backends.relational import claims, deliveries, dispatching, recording, retention, waiting_files
+from fieldpost.backends.relational.grouping import Grouped
 from fieldpost.backends.relational.rows import Executor
 from fieldpost.messages.requests import Priority, Request, RequestState, RequestStatus
 from fieldpost.messages.responses import Job, Problem
@@ -24,6 +25,9 @@ from fieldpost.ports.ledger_values import (
     Standing,
     WaitingFile,
 )
+
+#: Calls whose acknowledgements are one transaction, each of a frame's ids at most.
+_ACKNOWLEDGED_AT_ONCE = 256
 
 
 def relational_ledger(executor: Executor) -> Ledger:
@@ -60,6 +64,11 @@ class RelationalRecords:
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
+
+    async def reach(self) -> None:
+        """See the port."""
+        # A write, since reads go on where none is taken any more; one that no replica needs to confirm.
+        await self._executor.write(recording.reach, needs_replica=False)
 
     async def record(
         self, requests: Sequence[Request], *, dispatched: Collection[UUID], now: datetime
@@ -208,6 +217,8 @@ class RelationalDeliveries:
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
+        # Devices acknowledge one by one, and thousands of them at once.
+        self._acknowledging = Grouped(self._acknowledge, max_calls=_ACKNOWLEDGED_AT_ONCE)
 
     async def undelivered(
         self,
@@ -248,9 +259,13 @@ class RelationalDeliveries:
 
     async def acknowledge(self, request_ids: Sequence[UUID], device_id: int, *, now: datetime) -> Collection[UUID]:
         """See the port."""
-        return await self._executor.write(
-            lambda connection: deliveries.acknowledge(connection, request_ids, device_id, now)
+        return await self._acknowledging.call(
+            deliveries.Acknowledgement(device_id=device_id, request_ids=request_ids, now=now)
         )
+
+    async def _acknowledge(self, all_of_them: Sequence[deliveries.Acknowledgement]) -> Sequence[Collection[UUID]]:
+        now = max(each.now for each in all_of_them)
+        return await self._executor.write(lambda connection: deliveries.acknowledge(connection, all_of_them, now))
 
 
 class RelationalWaitingFiles:

@@ -58,6 +58,11 @@ _CANCELLABLE = (
 _ONE = select(*_STATUS_COLUMNS).where(requests.c.id == bindparam("id"), requests.c.device_id == bindparam("device_id"))
 
 
+def reach(connection: Connection) -> None:
+    """See `ports.ledger.Records.reach`."""
+    connection.execute(select(dead_letters.c.id).limit(1))
+
+
 def record(
     connection: Connection, batch: Sequence[Request], dispatched: Collection[UUID], now: datetime
 ) -> Mapping[UUID, RecordOutcome]:
