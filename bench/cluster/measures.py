@@ -1,6 +1,10 @@
 """What is measured over the real engines, round by round, beside its peers."""
 
+import contextlib
 import json
+import os
+import signal
+import subprocess
 import tempfile
 import time
 from collections import defaultdict
@@ -12,6 +16,7 @@ from bench.cluster.roles import Roles, make_devices, running
 from bench.cluster.stage import Stage, stage, used
 from bench.measures import Sample, Samples
 from bench.processes import PEERS_PYTHON, cores, output, start
+from fieldpost.cluster.processes import descendants
 
 #: Callers that wait for their confirm at once: the gateway's and aio-pika's.
 CALLERS = 64
@@ -51,7 +56,9 @@ def measure(*, rounds: int, seconds: float, tell: Callable[[str], None]) -> Samp
             for name in names[start_at:] + names[:start_at]:
                 tell(f"round {turn + 1} of {rounds}: {name}")
                 with _directory() as directory:
-                    samples[name].append(_MEASURES[name](engines, directory, seconds))
+                    found = _MEASURES[name](engines, directory, seconds)
+                samples[name].append(found)
+                tell(f"  {found['per_second']:.0f}/s")
     return {name: samples[name] for name in names}
 
 
@@ -102,8 +109,20 @@ def _celery_tasks(engines: Stage, directory: Path, seconds: float) -> Sample:
         found = _counted(engines, None, seconds, lambda: output(arguments, seconds, python=PEERS_PYTHON))
         return {**found, "cpu worker of Celery": used(worker.pid) - before}
     finally:
-        worker.terminate()
-        worker.wait(30)
+        _end(worker)
+
+
+def _end(worker: "subprocess.Popen[bytes]") -> None:
+    """Ends a Celery worker with all it has in hand: asked to finish that, it takes longer than anyone waits."""
+    below = descendants(worker.pid)
+    worker.send_signal(signal.SIGQUIT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        worker.wait(_WORKER_SECONDS)
+    worker.kill()
+    worker.wait()
+    for pid in below:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _celery(broker: str, engines: Stage, *words: str) -> list[str]:

@@ -53,6 +53,8 @@ class Stage:
             "database": {"shards": [{"name": "shard1", "first": 1, "url": primary, "replicas": replicas}]},
             "shared": {"url": self._redis.url},
             "model": {"url": "echo:", "name": "echo"},
+            # For a model that takes no time; it bounds how many are claimed at once, as prefetching does for Celery.
+            "worker": {"concurrency": 64},
             "queues": {"max_requests": _MANY, "max_results": _MANY},
             "log": {"format": "json", "level": "info"},
         }
