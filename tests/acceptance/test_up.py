@@ -238,6 +238,31 @@ def test_a_lost_pepper_is_not_made_anew_once_there_are_devices(data: Path) -> No
         assert 200 == device.get("/v1/requests").status_code
 
 
+def test_another_pepper_is_refused_until_it_is_accepted_and_then_keys_are_rotated(data: Path) -> None:
+    with running_server(data) as server:
+        device_id, old = server.add_device()
+        server.stop()
+    (data / "pepper.key").unlink()
+
+    (data / "pepper.key").write_text(f"{'ab' * 32}\n")
+    status, output, errors = _fieldpost("up", "--data", str(data), "--port", "0")
+    (data / "pepper.key").unlink()
+    accepted = _fieldpost("db", "accept-pepper", "--data", str(data))
+
+    assert (1, "") == (status, output)
+    assert 1 == len(errors.splitlines())
+    assert "copy it from another machine" in errors
+    assert "accept-pepper" in errors
+    assert 0 == accepted[0]
+    with running_server(data) as server:
+        with httpx.Client(base_url=server.url, headers=server.operator, timeout=30) as operator:
+            new = operator.post(f"/admin/devices/{device_id}/rotate").json()["key"]
+        with server.device(old) as device:
+            assert 401 == device.get("/v1/requests").status_code
+        with server.device(new) as device:
+            assert 200 == device.get("/v1/requests").status_code
+
+
 def test_a_data_directory_in_use_is_refused(server: Server) -> None:
     status, output, errors = _fieldpost("up", "--data", str(server.data), "--port", "0")
 

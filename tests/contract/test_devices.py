@@ -104,3 +104,20 @@ async def test_lists_come_in_pages_in_order(directory: DeviceDirectory) -> None:
     assert [1, 3, 4, 5] == [device.id for device in (*first, *rest)]
     assert [1, 3, 4, 5] == [credential.device_id for credential in await directory.credentials(after=0, limit=10)]
     assert [] == list(await directory.list(after=99, limit=10))
+
+
+async def test_the_first_fingerprint_of_a_pepper_stands_until_it_is_replaced(directory: DeviceDirectory) -> None:
+    assert await directory.pepper_fingerprint() is None
+
+    assert b"first" == await directory.keep_pepper_fingerprint(b"first")
+    assert b"first" == await directory.keep_pepper_fingerprint(b"second")
+    assert b"first" == await directory.pepper_fingerprint()
+
+    assert b"third" == await directory.keep_pepper_fingerprint(b"third", replace=True)
+    assert b"third" == await directory.pepper_fingerprint()
+
+
+async def test_of_many_fingerprints_at_once_all_are_told_the_same(directory: DeviceDirectory) -> None:
+    told = await asyncio.gather(*(directory.keep_pepper_fingerprint(bytes([number])) for number in range(20)))
+
+    assert {await directory.pepper_fingerprint()} == set(told)

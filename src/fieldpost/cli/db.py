@@ -1,4 +1,4 @@
-"""`fieldpost db …`: the tables of the shards, and backups of the embedded data directory."""
+"""`fieldpost db …`: the tables of the shards, backups of the embedded data directory, and which pepper is the right one."""
 
 import contextlib
 import os
@@ -12,7 +12,11 @@ import typer
 
 from fieldpost.errors import BackupError, ConfigError
 
-app = typer.Typer(help="Upgrades the shards' tables, backs data up.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Upgrades the shards' tables, backs data up.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 _KEYS = ("pepper.key", "operator.key")
 _REQUESTS = "Requests"
@@ -79,6 +83,31 @@ def backup(
     for path in left_out:
         typer.echo(f"left out, neither a file nor a link: {str(path)!a}", err=True)
     typer.echo(f"{target}")
+
+
+@app.command("accept-pepper")
+def accept_pepper(
+    data: Annotated[str | None, typer.Option(help="The data directory (default ./fieldpost-data).")] = None,
+) -> None:
+    """Takes this directory's pepper.key, made if there is none, for the one of all devices' keys.
+
+    For when the right one is lost for good: keys made with it are refused from then on, until each is rotated. Stop
+    Fieldpost first.
+    """
+    import asyncio
+
+    from fieldpost import settings
+    from fieldpost.clock import SystemClock
+    from fieldpost.wiring import databases, keys
+
+    loaded = settings.load(overrides={} if data is None else {"data": {"directory": data}})
+
+    async def accept() -> None:
+        async with databases.open_directory(loaded, SystemClock()) as devices:
+            await keys.accept_pepper(Path(loaded.data.directory), devices)
+
+    asyncio.run(accept())
+    typer.echo("accepted; now rotate every device's key: fieldpost devices rotate ID")
 
 
 def _copy(source: Path, target: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The directory of devices: ids, kinds and hashes of keys. One for the installation."""
+"""The directory of devices: ids, kinds and hashes of keys, and what pepper these are made with. One for the installation."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -49,4 +49,16 @@ class DeviceDirectory(Protocol):
 
     async def credential(self, device_id: int) -> Credential | None:
         """One device's credential."""
+        ...
+
+    async def pepper_fingerprint(self) -> bytes | None:
+        """Of the pepper that all keys are hashed with; None before it was told."""
+        ...
+
+    async def keep_pepper_fingerprint(self, fingerprint: bytes, *, replace: bool = False) -> bytes:
+        """Keeps it if there is none, and returns the one that stands: of several at once, all are told the same.
+
+        Args:
+            replace: keep it in any case.
+        """
         ...

@@ -60,7 +60,7 @@ async def run(
             starting = Starting(settings, the_clock, stopping)
             async with starting.backends(roles) as backends:
                 house = assemble(settings, backends, the_clock, instance=instance_name(roles))
-                await starting.load(house, roles)
+                await starting.load(backends, house, roles)
                 process = _Process(settings, the_clock, backends, house, stopping, roles)
                 with seldom():
                     await process.live(listener, on_listening)

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from fieldpost.clock import Clock
@@ -13,6 +15,7 @@ from fieldpost.ports.backends import Backends
 from fieldpost.services.waiting import within
 from fieldpost.settings import Settings
 from fieldpost.wiring.engines import are_shareable
+from fieldpost.wiring.keys import check_pepper
 from fieldpost.wiring.opening import open_backends
 
 T = TypeVar("T")
@@ -48,9 +51,15 @@ class Starting:
 
             yield await self._until_there(enter)
 
-    async def load(self, house: House, roles: Collection[str]) -> None:
-        """The doors' snapshot of all keys."""
+    async def load(self, backends: Backends, house: House, roles: Collection[str]) -> None:
+        """The doors' snapshot of all keys.
+
+        Raises:
+            ConfigError: the keys are hashed with another pepper than this process has.
+        """
         if "credentials" in loops_of(house, roles):
+            directory = Path(self._settings.data.directory)
+            await self._until_there(partial(check_pepper, directory, backends.pepper, backends.devices))
             await self._until_there(house.credentials.load)
 
     async def _until_there(self, step: Callable[[], Awaitable[T]]) -> T:

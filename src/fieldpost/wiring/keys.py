@@ -1,16 +1,23 @@
 """The secrets of a data directory: the operator's key, and the pepper of all hashes."""
 
 import contextlib
+import hashlib
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from fieldpost.errors import ConfigError
+from fieldpost.ports.devices import DeviceDirectory
 from fieldpost.services.credentials import hash_secret
 from fieldpost.services.registration import new_secret
 
 _OPERATOR = "operator"
+_PEPPER = "pepper.key"
+_ADVICE = (
+    "copy it from another machine that uses the same database, or put it back from a backup "
+    "(lost for good: fieldpost db accept-pepper, then rotate every device's key)"
+)
 
 
 def operator_key(directory: Path) -> str:
@@ -31,26 +38,59 @@ def operators(key: str, pepper: bytes) -> Mapping[str, bytes]:
     return {name: hash_secret(secret, pepper)}
 
 
-async def pepper(directory: Path, *, has_devices: Callable[[], Awaitable[bool]]) -> bytes:
-    """The key of all hashes; not made once there are devices, whose keys are nothing without the one there was.
+async def pepper(directory: Path, devices: DeviceDirectory) -> bytes:
+    """The key of all hashes; not made where there is one already, for devices' keys are nothing without that one.
 
     Args:
-        has_devices: asked only when it is not there.
+        devices: asked only when it is not there.
 
     Raises:
         ConfigError: it is missing or damaged.
     """
-    path = directory / "pepper.key"
-    if not path.exists() and await has_devices():
+    path = directory / _PEPPER
+    if not path.exists() and await _is_in_use(devices):
+        raise ConfigError(f"{path} is missing, and no device's key can be checked without it; {_ADVICE}")
+    return _pepper(path)
+
+
+async def check_pepper(directory: Path, pepper: bytes, devices: DeviceDirectory) -> None:
+    """Notes at the first start with which pepper devices' keys are hashed, and holds all others to it.
+
+    Raises:
+        ConfigError: it is another.
+    """
+    own = _fingerprint(pepper)
+    kept = await devices.pepper_fingerprint() or await devices.keep_pepper_fingerprint(own)
+    if kept != own:
         raise ConfigError(
-            f"{path} is missing, and no device's key can be checked without it; put it back from a backup "
-            f"(without one: openssl rand -hex 32 > {path}, then rotate every device's key)"
+            f"{directory / _PEPPER} is not the one that the devices' keys in this database are made with; {_ADVICE}"
         )
+
+
+async def accept_pepper(directory: Path, devices: DeviceDirectory) -> None:
+    """From now on keys are hashed with the pepper in this directory, which is made if there is none.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
+    await devices.keep_pepper_fingerprint(_fingerprint(_pepper(directory / _PEPPER)), replace=True)
+
+
+async def _is_in_use(devices: DeviceDirectory) -> bool:
+    return bool(await devices.list(after=0, limit=1)) or await devices.pepper_fingerprint() is not None
+
+
+def _pepper(path: Path) -> bytes:
     text = _secret_file(path, lambda: secrets.token_hex(32))
     try:
         return bytes.fromhex(text)
     except ValueError:
         raise ConfigError(f"{path} does not hold what Fieldpost wrote there; put it back from a backup") from None
+
+
+def _fingerprint(pepper: bytes) -> bytes:
+    """Tells peppers apart, and nothing of them."""
+    return hashlib.blake2b(key=pepper, person=b"fingerprint", digest_size=16).digest()
 
 
 def _secret_file(path: Path, make: Callable[[], str]) -> str:

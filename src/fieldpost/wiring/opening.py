@@ -37,11 +37,7 @@ async def open_backends(
         tracer = await choose_tracer(settings, clock, stack, instance=instance)
         _make(directory)
         engines = await open_engines(settings, clock, models=names, instance=instance, stack=stack)
-
-        async def has_devices() -> bool:
-            return bool(await engines.devices.list(after=0, limit=1))
-
-        pepper = await keys.pepper(directory, has_devices=has_devices)
+        pepper = await keys.pepper(directory, engines.devices)
         library = (
             await models.open_library(directory, stack, is_shared=are_shareable(settings)) if runs_models else None
         )

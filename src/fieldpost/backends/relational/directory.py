@@ -4,15 +4,16 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from fieldpost.backends.relational import locking
-from fieldpost.backends.relational.rows import Executor
-from fieldpost.backends.relational.schema import devices
+from fieldpost.backends.relational.rows import Executor, insert_or_ignore
+from fieldpost.backends.relational.schema import devices, installation
 from fieldpost.errors import ConflictError
 from fieldpost.messages.devices import Credential, Device, DeviceKind
 
 _LIVE = devices.c.removed_at.is_(None)
+_PEPPER = "pepper fingerprint"
 
 
 class RelationalDirectory:
@@ -65,6 +66,14 @@ class RelationalDirectory:
         rows = await self._executor.read(lambda connection: connection.execute(query).all())
         return _credential(rows[0]) if rows else None
 
+    async def pepper_fingerprint(self) -> bytes | None:
+        """See the port."""
+        return await self._executor.read(_pepper_fingerprint)
+
+    async def keep_pepper_fingerprint(self, fingerprint: bytes, *, replace: bool = False) -> bytes:
+        """See the port."""
+        return await self._executor.write(lambda connection: _keep_pepper_fingerprint(connection, fingerprint, replace))
+
 
 def _add(
     connection: Connection, kind: DeviceKind, name: str, key_hash: bytes, now: datetime, device_id: int | None
@@ -98,3 +107,18 @@ def _device(row: Any) -> Device:
 
 def _credential(row: Any) -> Credential:
     return Credential(device_id=row.id, kind=DeviceKind(row.kind), key_hash=bytes(row.key_hash), disabled=row.disabled)
+
+
+def _pepper_fingerprint(connection: Connection) -> bytes | None:
+    value: bytes | None = connection.scalar(select(installation.c.value).where(installation.c.name == _PEPPER))
+    return None if value is None else bytes(value)
+
+
+def _keep_pepper_fingerprint(connection: Connection, fingerprint: bytes, replace: bool) -> bytes:
+    locking.directory(connection)
+    if replace:
+        connection.execute(delete(installation).where(installation.c.name == _PEPPER))
+    connection.execute(insert_or_ignore(connection, installation).values(name=_PEPPER, value=fingerprint))
+    kept = _pepper_fingerprint(connection)
+    assert kept is not None
+    return kept

@@ -187,6 +187,14 @@ dead_letters = Table(
     sqlite_autoincrement=True,
 )
 
+#: What is said once for the whole installation, in the database that has the directory of devices.
+installation = Table(
+    "installation",
+    metadata,
+    Column("name", String(50), primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)
+
 #: Removed devices stay as rows, so that their ids are never used again.
 devices = Table(
     "devices",

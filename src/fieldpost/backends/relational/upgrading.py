@@ -6,7 +6,7 @@ from fieldpost.backends.relational import locking
 from fieldpost.errors import ConfigError
 
 #: The newest migration.
-HEAD = "0004"
+HEAD = "0005"
 
 
 def upgrade(connection: Connection) -> None:
