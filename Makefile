@@ -44,7 +44,7 @@ lint: dev ## ruff, mypy --strict, import contracts
 
 .PHONY: test
 test: engines lint ## everything CI runs: lint, types, contracts, all tests
-	$(BIN)/python -m pytest -m "not long" -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -m "not long" -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-long
 test-long: engines dev ## the full-length fault tests

@@ -13,15 +13,9 @@ from tests.support.server import Server, running_server
 _FIRST = ("faults", "integration", "acceptance")
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """Tests that share a server stay in one process: those of a file, and all that go through the one cluster."""
-    # Before pytest-xdist looks for it.
-    for item in items:
-        shared = getattr(item, "callspec", None)
-        is_cluster = shared is not None and shared.params.get("server") == "cluster"
-        item.add_marker(pytest.mark.xdist_group("cluster" if is_cluster else item.location[0]))
-    yield
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files keep their tests together: those of one share a server."""
     items.sort(key=lambda item: _place(Path(item.location[0]).parts))
 
 
