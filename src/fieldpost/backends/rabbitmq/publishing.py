@@ -36,8 +36,9 @@ MAX_UNCONFIRMED_BYTES: Final = 64 * 2**20
 _PAUSES_SECONDS: Final = (0.05, 0.2, 0.3)
 #: A connection is left for another node at most this often: a queue without a majority is away on every node.
 _NODE_SECONDS: Final = 2.0
-#: A connection on which a confirm is overdue and nothing else came for so long is given up.
-_SILENT_SECONDS: Final = 2.0
+#: A connection on which a confirm is overdue and nothing else came for so long is given up; longer than the pause between
+#: two of the broker's heartbeats, or one that is only blocked would be given up before it is told why.
+_SILENT_SECONDS: Final = 4.0
 #: How long RabbitMQ may take to have deleted a queue that is not to be found any more.
 _DELETION_SECONDS: Final = 0.5
 #: A queue that was found full counts as full for so long, so that not every refused message asks again.
