@@ -12,7 +12,7 @@ import pytest
 from fieldpost.cluster.child import Child
 from fieldpost.cluster.engines import nginx
 from fieldpost.cluster.ports import free_ports
-from tests.support.engines import Engines
+from tests.support.engines import Engines, children_of
 from tests.support.waiting import eventually
 
 
@@ -66,11 +66,14 @@ class Balancer:
         await eventually(self._what.is_ready)
 
     async def balance(self, *, gateways: list[Instance], hubs: list[Instance]) -> None:
-        """Returns when NGINX has read it: then it says so in the name of the first gateway."""
+        """Returns when NGINX has read it and its earlier workers are gone, with every connection they had."""
         assert self._child is not None
+        earlier = set(children_of(self._child))
         upstreams = nginx.Upstreams(gateways=[each.port for each in gateways], hubs=[each.port for each in hubs])
         nginx.write_upstreams(self._directory, upstreams, user=self._place.user)
         self._child.send(signal.SIGHUP)
+        child = self._child
+        await eventually(lambda: earlier.isdisjoint(children_of(child)))
 
     async def stop(self) -> None:
         assert self._child is not None
@@ -112,18 +115,12 @@ def _of(device: int) -> dict[str, str]:
     return {"Authorization": f"Bearer fp_{device}_secret"}
 
 
-async def _says(client: httpx.AsyncClient, path: str, names: set[str]) -> bool:
-    reply = await client.get(path)
-    return reply.status_code == 200 and reply.text in names
-
-
 async def test_streams_go_to_hubs_and_everything_else_to_gateways(
     balancer: Balancer, client: httpx.AsyncClient
 ) -> None:
     gateway, hub = Instance("gateway"), Instance("hub")
     async with _listening(gateway, hub):
         await balancer.balance(gateways=[gateway], hubs=[hub])
-        await eventually(lambda: _says(client, "/v1/models", {"gateway"}))
 
         assert (await client.get("/v1/stream", headers={**_of(1), "Accept": "text/event-stream"})).text == "hub"
         for path in ("/", "/v1/requests", "/v1/streams", "/v1/requests/1/events", "/admin/devices", "/health"):
@@ -134,13 +131,10 @@ async def test_a_device_stays_at_its_hub_and_others_go_elsewhere(balancer: Balan
     hubs = [Instance("one"), Instance("two"), Instance("three")]
     async with _listening(*hubs):
         await balancer.balance(gateways=[], hubs=hubs)
-        await eventually(lambda: _says(client, "/v1/stream", {"one", "two", "three"}))
         first = {device: (await client.get("/v1/stream", headers=_of(device))).text for device in range(1, 40)}
         again = {device: (await client.get("/v1/stream", headers=_of(device))).text for device in range(1, 40)}
 
         await balancer.balance(gateways=[], hubs=hubs[:2])
-        lost = next(device for device, name in first.items() if name == "three")
-        await eventually(lambda: _moved(client, lost))
         fewer = {device: (await client.get("/v1/stream", headers=_of(device))).text for device in range(1, 40)}
 
     assert again == first
@@ -151,18 +145,10 @@ async def test_a_device_stays_at_its_hub_and_others_go_elsewhere(balancer: Balan
     }
 
 
-async def _moved(client: httpx.AsyncClient, device: int) -> bool:
-    return (await client.get("/v1/stream", headers=_of(device))).text in ("one", "two")
-
-
 async def test_a_post_is_never_sent_twice(balancer: Balancer, client: httpx.AsyncClient) -> None:
     rude = [Instance("one", is_rude=True), Instance("two", is_rude=True), Instance("three", is_rude=True)]
     async with _listening(*rude):
         await balancer.balance(gateways=rude, hubs=[])
-        await eventually(lambda: _is_unknown(client))
-        for each in rude:
-            each.heard.clear()
-
         replies = [await client.post("/v1/requests", json={"number": number}) for number in range(10)]
 
     heard = sum(head.startswith(b"POST") for each in rude for head in each.heard)
@@ -172,16 +158,11 @@ async def test_a_post_is_never_sent_twice(balancer: Balancer, client: httpx.Asyn
     assert heard > 0
 
 
-async def _is_unknown(client: httpx.AsyncClient) -> bool:
-    return (await client.post("/v1/requests")).status_code == 504
-
-
 async def test_a_post_that_nobody_heard_goes_to_another_instance(balancer: Balancer, client: httpx.AsyncClient) -> None:
     there, gone = Instance("there"), Instance("gone")
     gone.port = free_ports(1)[0]
     async with _listening(there):
         await balancer.balance(gateways=[gone, there], hubs=[])
-        await eventually(lambda: _says(client, "/", {"there"}))
 
         replies = [await client.post("/v1/requests", json={}) for _ in range(10)]
 
@@ -194,7 +175,6 @@ async def test_a_body_of_a_mebibyte_passes_and_a_huge_one_is_refused_in_our_word
     gateway = Instance("gateway")
     async with _listening(gateway):
         await balancer.balance(gateways=[gateway], hubs=[])
-        await eventually(lambda: _says(client, "/", {"gateway"}))
 
         whole = await client.post("/v1/requests", content=b"x" * 1_048_576)
         huge = await client.post("/v1/requests", content=b"x" * 3_000_000)
