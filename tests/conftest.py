@@ -1,5 +1,6 @@
 """Fixtures that every kind of test may use; nothing clever."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,12 @@ from tests.support.server import Server, running_server
 
 #: What takes longest is begun first: nobody waits for one last long file.
 _FIRST = ("faults", "integration", "acceptance")
+
+
+def pytest_configure() -> None:
+    """Ctrl-C reaches what tests start, also where the run itself is a shell's background job and ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)
