@@ -59,8 +59,10 @@ def begin(kept: State | None, topology: Topology, *, host: str, port: int, sourc
     """The state of a run: ports stay what they were unless somebody else took them meanwhile.
 
     Raises:
-        ConfigError: there are not enough free ports.
+        ConfigError: there are not enough free ports, or one that may not change is taken.
     """
+    if kept is not None:
+        _check_agreed(kept)
     peer_host = kept.peer_host if kept is not None else etcd.own_host(source)
     return State(
         topology=topology,
@@ -83,12 +85,23 @@ def choose_ports(
     good = {
         name: port
         for name, port in kept.items()
-        if name in names and port != not_these and (running or ports.is_free(port))
+        if name in names and (_is_agreed(name) or (port != not_these and (running or ports.is_free(port))))
     }
     missing = [name for name in names if name not in good]
     start = source.randrange(ports.FIRST, ports.LAST - 1000)
     found = ports.free_ports(len(missing), taken=[*good.values(), not_these], start=start)
     return {**good, **dict(zip(missing, found, strict=True))}
+
+
+def _is_agreed(name: str) -> bool:
+    """Whether etcd's members have written it down: they look for each other nowhere else."""
+    return name.endswith(".peer")
+
+
+def _check_agreed(kept: State) -> None:
+    for name, port in kept.ports.items():
+        if _is_agreed(name) and not ports.is_free(port, kept.peer_host):
+            raise ConfigError(f"{kept.peer_host}:{port}, where {name} is known to its peers, is in use: free it first")
 
 
 @contextlib.contextmanager

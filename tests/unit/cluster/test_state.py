@@ -44,6 +44,23 @@ def test_a_port_that_was_taken_meanwhile_is_replaced_and_no_other() -> None:
     assert len(set(again.ports.values())) == len(again.ports)
 
 
+def test_where_etcds_members_look_for_each_other_never_moves() -> None:
+    begun = _begun()
+    port = begun.ports["etcd-1.peer"]
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port))
+        other.listen()
+
+        assert _begun(begun, seed=2).ports["etcd-1.peer"] == port
+
+    with socket.socket() as other:
+        other.bind((begun.peer_host, port))
+        other.listen()
+
+        with pytest.raises(ConfigError, match=f"{port}.*etcd-1.peer"):
+            _begun(begun, seed=2)
+
+
 def test_a_running_clusters_own_ports_are_not_taken_for_others() -> None:
     begun = _begun()
     wanted = topology.scale(begun.topology, "worker", 2)
