@@ -35,6 +35,8 @@ class Watches:
         self._balancing = asyncio.Lock()
         #: Ports of gateways and hubs that NGINX is known to send to.
         self._balanced: tuple[Sequence[int], Sequence[int]] | None = None
+        #: Shards whose pool was told of another primary and has not confirmed it.
+        self._unconfirmed: set[str] = set()
         self._generation = 0
         self._frozen_since: dict[str, float] = {}
         self._unburied: int | None = None
@@ -59,10 +61,12 @@ class Watches:
         if known is None or shard.pool.name not in cluster.parts:
             return
         primary = await bringing_up.primary_of(shard)
-        if primary is None or primary.name == known:
+        if primary is None or (primary.name == known and shard.name not in self._unconfirmed):
             return
+        self._unconfirmed.add(shard.name)
         pgbouncer.write(cluster.directory, shard.pool, primary=primary.port, user=cluster.user)
         await pgbouncer.repoint(shard.pool)
+        self._unconfirmed.discard(shard.name)
         cluster.primaries[shard.name] = primary.name
         log.warning("primary_changed", shard=shard.name, before=known, now=primary.name)
 
@@ -81,6 +85,8 @@ class Watches:
             if ready == self._balanced:
                 return
             self._generation += 1
+            # Until it has read this nobody knows which of the two it sends to.
+            self._balanced = None
             written = nginx.Upstreams(gateways=ready[0], hubs=ready[1], generation=self._generation)
             nginx.write_upstreams(cluster.directory, written, user=cluster.user)
             part.child.send(signal.SIGHUP)
