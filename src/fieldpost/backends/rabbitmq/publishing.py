@@ -41,8 +41,10 @@ _NODE_SECONDS: Final = 2.0
 _SILENT_SECONDS: Final = 4.0
 #: How long RabbitMQ may take to have deleted a queue that is not to be found any more.
 _DELETION_SECONDS: Final = 0.5
-#: A queue that was found full counts as full for so long, so that not every refused message asks again.
+#: What was found of a queue is believed for so long, so that not every refused message asks again; that it has room only
+#: until before a node would be left for what a queue that has filled meanwhile refuses.
 _FULL_SECONDS: Final = 0.5
+_ROOM_SECONDS: Final = 0.1
 #: A full quorum queue takes messages again only below four fifths of its bound.
 _FULL_FRACTION: Final = 0.8
 
@@ -57,8 +59,9 @@ class _Lane:
         self.confirms: Confirms | None = None
         self.opening = asyncio.Lock()
         self.judging = asyncio.Lock()
-        #: Until when the queue counts as full, on the clock.
-        self.full_until = float("-inf")
+        self.is_full = False
+        #: Until when this is believed, on the clock.
+        self.judged_until = float("-inf")
 
 
 class Publisher:
@@ -142,10 +145,7 @@ class Publisher:
         failed, is_unknown = batch.failed, bool(batch.lost)
         try:
             for pause_seconds in itertools.cycle(_PAUSES_SECONDS):
-                if batch.unroutable:
-                    await self._make_anew(lane)
-                elif batch.refused:
-                    await self._refuse_if_full(lane)
+                await self._find_reason(lane, batch, deadline)
                 self._give_up(batch, is_node_bad=pause_seconds == _PAUSES_SECONDS[-1])
                 if asyncio.get_running_loop().time() + pause_seconds >= deadline:
                     raise BackendUnavailableError(f"the broker does not take messages for {lane.queue}")
@@ -165,6 +165,17 @@ class Publisher:
                 raise BackendTimeoutError(f"the broker went away before it confirmed; then: {error}") from error
             raise
 
+    async def _find_reason(self, lane: _Lane, batch: Batch, deadline: float) -> None:
+        """Returns where trying again may help."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                if batch.unroutable:
+                    await self._make_anew(lane)
+                elif batch.refused:
+                    await self._refuse_if_full(lane)
+        except TimeoutError:
+            raise BackendUnavailableError(f"the broker does not take messages for {lane.queue}") from None
+
     async def _make_anew(self, lane: _Lane) -> None:
         if self._queues.bound(lane.queue) is None:
             raise BackendUnavailableError(f"queue {lane.queue!r} is not declared")
@@ -182,11 +193,12 @@ class Publisher:
         if bound is None:
             return
         async with lane.judging:
-            if self._clock.monotonic() >= lane.full_until:
+            if self._clock.monotonic() >= lane.judged_until:
                 with contextlib.suppress(BackendUnavailableError):
-                    if await self._queues.ready(lane.queue) >= int(bound * _FULL_FRACTION):
-                        lane.full_until = self._clock.monotonic() + _FULL_SECONDS
-        if self._clock.monotonic() < lane.full_until:
+                    lane.is_full = await self._queues.ready(lane.queue) >= int(bound * _FULL_FRACTION)
+                    believed = _FULL_SECONDS if lane.is_full else _ROOM_SECONDS
+                    lane.judged_until = self._clock.monotonic() + believed
+        if lane.is_full and self._clock.monotonic() < lane.judged_until:
             raise QueueFullError(f"{lane.queue} is full", queue=lane.queue)
 
     def _give_up(self, batch: Batch, *, is_node_bad: bool) -> None:
