@@ -196,9 +196,9 @@ class RabbitMQ:
 
 
 class Redis:
-    """A Redis Cluster of three masters, with replicas if wanted."""
+    """A Redis Cluster of three masters, with replicas if wanted; where not `joined`, its nodes alone."""
 
-    def __init__(self, place: Engines, *, replicas: int = 0) -> None:
+    def __init__(self, place: Engines, *, replicas: int = 0, joined: bool = True) -> None:
         self._place = place
         self._replicas = replicas
         count = 3 * (1 + replicas)
@@ -211,10 +211,15 @@ class Redis:
         ]
         self.children: dict[int, Child] = {}
         place.run(self._start())
+        if joined:
+            self.join()
 
     @property
     def url(self) -> str:
         return "redis-cluster://" + ",".join(node.address for node in self.nodes)
+
+    def join(self) -> None:
+        self._place.run(self._join())
 
     def kill(self, number: int) -> None:
         self._place.run(self.children[number].kill())
@@ -241,9 +246,11 @@ class Redis:
                 seconds=READY_SECONDS,
                 children=(self.children[node.number],),
             )
+
+    async def _join(self) -> None:
         await redis.join(self.nodes, replicas=self._replicas)
         for node in self.nodes:
-            await until_ready(node.name, node.is_in_cluster, clock=place.clock, seconds=READY_SECONDS)
+            await until_ready(node.name, node.is_in_cluster, clock=self._place.clock, seconds=READY_SECONDS)
 
     async def _restart(self, number: int) -> None:
         node = self.nodes[number - 1]

@@ -64,7 +64,7 @@ def server(directory: Path, node: Node, user: User | None) -> Program:
 
 
 async def join(nodes: Sequence[Node], *, replicas: int) -> None:
-    """Makes a cluster of nodes that are new; those that are in one already stay as they are.
+    """Makes a cluster of nodes; one that has all of its slots stays as it is, and one half made is begun anew.
 
     Args:
         replicas: of each master.
@@ -72,11 +72,18 @@ async def join(nodes: Sequence[Node], *, replicas: int) -> None:
     Raises:
         BackendUnavailableError: it cannot be made.
     """
-    if await _knows_others(nodes[0]):
+    if await _has_all_slots(nodes[0]):
         return
+    # A node that somebody began to join would be refused for what it knows; one with keys in it refuses this.
+    for node in nodes:
+        await _run_client("-p", str(node.port), "cluster", "reset", "hard")
     addresses = [node.address for node in nodes]
+    await _run_client("--cluster", "create", *addresses, "--cluster-replicas", str(replicas), "--cluster-yes")
+
+
+async def _run_client(*words: str) -> None:
     process = await asyncio.create_subprocess_exec(
-        "redis-cli", "--cluster", "create", *addresses, "--cluster-replicas", str(replicas), "--cluster-yes",
+        "redis-cli", "-e", *words,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     try:
@@ -89,7 +96,7 @@ async def join(nodes: Sequence[Node], *, replicas: int) -> None:
         raise BackendUnavailableError(f"the Redis cluster cannot be made:\n{output.decode(errors='replace')}")
 
 
-async def _knows_others(node: Node) -> bool:
-    return not await readiness.answers(
-        "127.0.0.1", node.port, b"CLUSTER INFO\r\nQUIT\r\n", b"cluster_known_nodes:1\r\n"
+async def _has_all_slots(node: Node) -> bool:
+    return await readiness.answers(
+        "127.0.0.1", node.port, b"CLUSTER INFO\r\nQUIT\r\n", b"cluster_slots_assigned:16384\r\n"
     )
