@@ -1,21 +1,23 @@
 """Who is at the door: a snapshot of all credentials, so that keys are checked without the database.
 
-Refreshed when the bus tells of a change and every `credentials.refresh_seconds`. Does not make or change keys: that is
-`registration`.
+Refreshed when the bus tells of a change, every `credentials.refresh_seconds`, and for a key that it does not have. Does not
+make or change keys: that is `registration`.
 """
 
+import asyncio
 import hashlib
 import hmac
 import re
 
 from fieldpost.clock import Clock
-from fieldpost.errors import DeviceDisabledError, ForbiddenError, UnauthenticatedError
+from fieldpost.errors import DeviceDisabledError, ForbiddenError, UnauthenticatedError, UnavailableError
 from fieldpost.messages.devices import Credential
 from fieldpost.messages.events import FLEET_CHANNEL, CredentialsChanged
 from fieldpost.observability import get_logger
 from fieldpost.ports.backends import Backends
 from fieldpost.ports.shared import Subscription
 from fieldpost.services.troubles import Troubles
+from fieldpost.services.unknown_keys import UnknownKeys
 from fieldpost.services.waiting import keep_going, within
 from fieldpost.settings import Settings
 
@@ -24,6 +26,10 @@ _OPERATOR_KEY = re.compile(r"fpa_([a-z0-9-]{1,64})_([A-Za-z0-9_-]{16,128})", re.
 _PAGE = 5000
 #: How often calls that last are held against the snapshot.
 _REVOKED_SECONDS = 1.0
+#: How long a door waits for the directory before it goes by the snapshot it has.
+_ASK_SECONDS = 1.0
+#: What a directory can hold; a key may name more.
+_MAX_DEVICE_ID = 2**63 - 1
 #: Compared against when there is no such device, so that its absence does not show in the time taken.
 _NOBODY = bytes(32)
 
@@ -46,6 +52,11 @@ class Credentials:
         self._backends = backends
         self._clock = clock
         self._devices: dict[int, Credential] = {}
+        #: One reading at a time, so that an older one never replaces what a newer one found.
+        self._reading = asyncio.Lock()
+        self._unknown = UnknownKeys(clock, remember_seconds=settings.credentials.refresh_seconds)
+        #: Devices that the directory is being asked about, and when that is over.
+        self._asking: dict[int, asyncio.Event] = {}
         self.is_loaded = False
 
     def of(self, device_id: int) -> Credential | None:
@@ -87,6 +98,20 @@ class Credentials:
             raise DeviceDisabledError(f"device {credential.device_id}")
         return credential
 
+    async def identify(self, authorization: str | None) -> Credential:
+        """As `authenticate`; a key that the snapshot does not have is looked up in the directory once, within bounds.
+
+        So a key is good at every door as soon as it is given out, before the bus has told of it.
+        """
+        try:
+            return self.authenticate(authorization)
+        except UnauthenticatedError:
+            match = _DEVICE_KEY.fullmatch(_bearer(authorization))
+            if match is None or int(match[1]) > _MAX_DEVICE_ID:
+                raise
+            await self._ask(int(match[1]), hash_secret(match[2], self._backends.pepper))
+        return self.authenticate(authorization)
+
     def authenticate_operator(self, authorization: str | None) -> str:
         """The name of the operator who sent this `Authorization` header.
 
@@ -103,6 +128,10 @@ class Credentials:
 
     async def load(self) -> None:
         """Reads all credentials anew."""
+        async with self._reading:
+            await self._load()
+
+    async def _load(self) -> None:
         devices: dict[int, Credential] = {}
         after = 0
         while True:
@@ -116,11 +145,34 @@ class Credentials:
 
     async def reload(self, device_id: int) -> None:
         """Reads one device's credential anew."""
-        credential = await self._backends.devices.credential(device_id)
-        if credential is None:
-            self._devices.pop(device_id, None)
+        async with self._reading:
+            credential = await self._backends.devices.credential(device_id)
+            if credential is None:
+                self._devices.pop(device_id, None)
+            else:
+                self._devices[device_id] = credential
+
+    async def _ask(self, device_id: int, key_hash: bytes) -> None:
+        """Reads one device's credential anew, or waits until another call has; with the database away it stays as it is."""
+        asking = self._asking.get(device_id)
+        if asking is not None:
+            await asking.wait()
+            return
+        if not self._unknown.may_ask(device_id, key_hash):
+            return
+        asking = self._asking[device_id] = asyncio.Event()
+        try:
+            async with asyncio.timeout(_ASK_SECONDS):
+                await self.reload(device_id)
+        except (TimeoutError, UnavailableError) as error:
+            log.warning("key_not_looked_up", summed=True, device_id=device_id, error=repr(error))
         else:
-            self._devices[device_id] = credential
+            found = self._devices.get(device_id)
+            if found is None or found.key_hash != key_hash:
+                self._unknown.note_wrong(device_id, key_hash)
+        finally:
+            del self._asking[device_id]
+            asking.set()
 
     async def run(self) -> None:
         """Keeps the snapshot fresh until cancelled; with the database away the last one stays in force."""

@@ -35,7 +35,7 @@ class Endpoint:
             await self._serve(scope, receive, send, None)
             return
         try:
-            device = self._authenticate(scope)
+            device = await self._authenticate(scope)
             scope["app"].calls.enter(device)
         except FieldpostError as error:
             await send_reply(send, self._failed(error, scope))
@@ -74,11 +74,11 @@ class Endpoint:
             body = self._read(await scope["app"].bodies.read(scope, receive, device))
         return Call(scope, device=device, body=body)
 
-    def _authenticate(self, scope: Scope) -> Credential | None:
+    async def _authenticate(self, scope: Scope) -> Credential | None:
         assert self._credentials is not None
         authorization = header(scope, b"authorization")
         if self._operation.caller is Caller.DEVICE:
-            return self._credentials.authenticate(authorization)
+            return await self._credentials.identify(authorization)
         self._credentials.authenticate_operator(authorization)
         return None
 

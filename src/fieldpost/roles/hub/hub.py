@@ -120,7 +120,7 @@ class Hub:
     async def _connect(self, websocket: WebSocket) -> None:
         async with AsyncExitStack() as stack:
             try:
-                device = self._credentials.authenticate(websocket.headers.get("authorization"))
+                device = await self._credentials.identify(websocket.headers.get("authorization"))
                 session = await stack.enter_async_context(self._open_session(device, FrameVoice()))
             except FieldpostError as error:
                 await _refuse(websocket, error)
