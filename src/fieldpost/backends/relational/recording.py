@@ -69,12 +69,10 @@ def record(
     """See `ports.ledger.Records.record`."""
     ids = [request.id for request in batch]
     locking.arrivals(connection, ids)
-    hashes = _hashes(connection, ids)
     tombs = {row.request_id: row.device_id for row in connection.execute(_TOMBSTONES, {"ids": ids})}
     first: dict[UUID, Request] = {}
     for request in batch:
-        if request.id not in hashes:
-            first.setdefault(request.id, request)
+        first.setdefault(request.id, request)
     cancelled = {request.id for request in first.values() if tombs.get(request.id) == request.device_id}
     new = _insert(
         connection,
@@ -83,8 +81,8 @@ def record(
             for request in first.values()
         ),
     )
-    # Those that another processor has recorded since they were looked for.
-    hashes |= _hashes(connection, first.keys() - new)
+    # Only now: nearly always all of them are new.
+    hashes = _hashes(connection, first.keys() - new)
     outcomes: dict[UUID, RecordOutcome] = {}
     conflicts: list[dict[str, Any]] = []
     for request in batch:
@@ -201,9 +199,9 @@ def _hashes(connection: Connection, request_ids: Collection[UUID]) -> dict[UUID,
     return {row.id: bytes(row.body_hash) for row in found}
 
 
-def _insert(connection: Connection, new: Iterable[dict[str, Any]]) -> set[UUID]:
+def _insert(connection: Connection, candidates: Iterable[dict[str, Any]]) -> set[UUID]:
     """The ids of those that were not there; in order, so that batches that share some never wait in a circle."""
-    ordered = sorted(new, key=lambda row: row["id"])
+    ordered = sorted(candidates, key=lambda row: row["id"])
     if not ordered:
         return set()
     statement = rows.insert_or_ignore(connection, requests).returning(requests.c.id)
