@@ -27,6 +27,7 @@
     │   ├── QueueFullError
     │   ├── OverloadedError
     │   │   └── TooManyCallsError
+    │   ├── StartingError
     │   ├── DrainingError
     │   └── StorageFullError
     ├── CorruptDataError
@@ -184,6 +185,10 @@ class OverloadedError(UnavailableError):
 
 class TooManyCallsError(OverloadedError):
     """This device has too many calls in hand; this one was not accepted."""
+
+
+class StartingError(UnavailableError):
+    """This instance is starting; another one, or this one soon, will answer."""
 
 
 class DrainingError(UnavailableError):

@@ -272,7 +272,7 @@ def load(
         file: defaults to `FIELDPOST_CONFIG`, then to `./fieldpost.toml` if that is there.
 
     Raises:
-        ConfigError: a file that cannot be read, an unknown key, a value of the wrong type; it names the key.
+        ConfigError: a file that cannot be read, an unknown key, a value of the wrong type or not of UTF-8; it names the key.
     """
     variables = os.environ if environ is None else environ  # noqa: TID251
     raw = _read_file(file, variables)
@@ -281,10 +281,23 @@ def load(
         if not name.startswith(_PREFIX) or name == _FILE_VARIABLE or name.startswith("FIELDPOST_TEST_"):
             continue
         section, key = _place(name, known)
+        _check_text(name, value)
         raw.setdefault(section, {})[key] = value
     for section, values in (overrides or {}).items():
+        for key, value in values.items():
+            _check_text(f"{section}.{key}", value)
         raw.setdefault(section, {}).update(values)
     return _checked(raw)
+
+
+def _check_text(name: str, value: object) -> None:
+    """Bytes that are no text come from the system as lone surrogates, over which whoever writes them on would stumble."""
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            # Its own error has the value in it, which may be a key.
+            raise ConfigError(f"{name} is not UTF-8") from None
 
 
 def _checked(raw: Mapping[str, Any], where: str = "") -> Settings:

@@ -294,6 +294,19 @@ async def test_eviction_takes_values_and_never_leases_nor_instances(single: Sing
         assert [_instance("here")] == await shared.instances.list()
 
 
+async def test_a_strange_entry_keeps_nobody_out_of_the_registry_nor_from_reading_it(single: SingleRedis) -> None:
+    strange = ["nonsense", "nan", '""', "999999999999999nonsense", r'"999999999999999\xa1\xff"']
+    async with open_shared(single.url, clock=SystemClock(), instance="test") as shared:
+        await shared.instances.announce(_instance("here"), ttl_seconds=600)
+        for number, description in enumerate(strange):
+            await command(single.port, f"HSET fieldpost:instances strange {description}")
+
+            assert [_instance("here")] == await shared.instances.list()
+            await shared.instances.announce(_instance(f"late-{number}"), ttl_seconds=600)
+            assert f"late-{number}" in {one.id for one in await shared.instances.list()}
+            await shared.instances.withdraw(f"late-{number}")
+
+
 async def test_leaving_leaves_nothing_behind(redis_cluster: Redis) -> None:
     before = asyncio.all_tasks()
     with warnings.catch_warnings():

@@ -43,9 +43,9 @@ class Relay:
 
 
 @contextlib.asynccontextmanager
-async def listening(relay: Relay) -> AsyncIterator[int]:
+async def listening(relay: Relay, *, port: int = 0) -> AsyncIterator[int]:
     """The port on which the relay listens while the context lasts."""
-    async with await asyncio.start_server(relay.serve, "127.0.0.1", 0) as server:
+    async with await asyncio.start_server(relay.serve, "127.0.0.1", port) as server:
         yield int(server.sockets[0].getsockname()[1])
         await relay.over()
 

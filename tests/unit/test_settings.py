@@ -1,5 +1,6 @@
 """Settings: where they come from, what is refused, and that the reference names all of them."""
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,6 +88,26 @@ def test_what_is_not_ours_is_left_alone() -> None:
 def test_what_cannot_be_is_refused_by_name(environ: dict[str, str], named: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(named)):
         load(environ)
+
+
+@pytest.mark.parametrize(
+    "name", ["FIELDPOST_PORT", "FIELDPOST_KEY", "FIELDPOST_DATA", "FIELDPOST_DATABASE_LAG_SECONDS"]
+)
+def test_a_variable_that_is_not_text_is_refused_by_name_and_not_repeated(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name} is not UTF-8") as refused:
+        load({name: os.fsdecode(b"secret\xff")})
+
+    assert "secret" not in str(refused.value)
+    assert refused.value.__cause__ is None
+
+
+def test_an_option_that_is_not_text_is_refused_by_the_name_of_its_setting() -> None:
+    with pytest.raises(ConfigError, match=r"data\.directory is not UTF-8"):
+        load({}, overrides={"data": {"directory": os.fsdecode(b"\xff")}})
+
+
+def test_text_of_any_script_is_taken() -> None:
+    assert "/données/数据" == load({"FIELDPOST_DATA": "/données/数据"}).data.directory
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ class Instances(Protocol):
         """Those of a role, or all, by id.
 
         While the engine is away: those that were last heard of, however long ago. An engine that comes back without its
-        memory knows of nobody until they have announced themselves again: one short list is no reason to act.
+        memory knows of nobody until they have announced themselves again: one short list is no reason to act. What cannot
+        be read, such as an entry of another version, is left out.
         """
         ...

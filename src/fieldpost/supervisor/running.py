@@ -1,5 +1,7 @@
 """Runs roles in one process, all of them or one: opens their backends, opens the doors, drains on SIGTERM.
 
+The port answers before there is anything behind it, so that whoever looks after processes lets one wait for its engines.
+
 Stopping goes in order: doors refuse, watchers stop taking, workers finish or hand back, then everything else ends.
 """
 
@@ -19,7 +21,8 @@ from fieldpost.settings import Settings
 from fieldpost.supervisor.collecting import seldom
 from fieldpost.supervisor.keeping import Keeping
 from fieldpost.supervisor.starting import Starting, StoppedError
-from fieldpost.web.application import build
+from fieldpost.web.application import Application, build
+from fieldpost.web.entrance import Entrance
 from fieldpost.web.server import reserve, serve
 from fieldpost.wiring.engines import are_shareable
 
@@ -37,7 +40,7 @@ async def run(
     """Runs roles until `stop` is set or SIGTERM or SIGINT comes, then drains.
 
     Args:
-        on_listening: told the port once the doors are open.
+        on_listening: told the port once the doors are open; until then it answers that the process starts.
         roles: what is meant for others waits.
 
     Raises:
@@ -57,20 +60,43 @@ async def run(
     try:
         # The port first: where it cannot be had, nothing is made, opened or taken.
         with reserve(settings.server.host, settings.server.port) as listener:
-            starting = Starting(settings, the_clock, stopping)
-            async with starting.backends(roles) as backends:
-                house = assemble(settings, backends, the_clock, instance=instance_name(roles))
-                await starting.load(backends, house, roles)
-                process = _Process(settings, the_clock, backends, house, stopping, roles)
-                with seldom():
-                    await process.live(listener, on_listening)
+            await _live(settings, the_clock, listener, on_listening, stopping, roles)
     except ExceptionGroup as group:
         raise _only_one(group) from None
-    except StoppedError:
-        log.info("stopped")
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+async def _live(
+    settings: Settings,
+    clock: Clock,
+    listener: socket.socket,
+    on_listening: Callable[[int], None],
+    stopping: asyncio.Event,
+    roles: Collection[str],
+) -> None:
+    starting = Starting(settings, clock, stopping)
+    entrance = Entrance(starting.reasons)
+    is_answering = asyncio.Event()
+    host, port = listener.getsockname()[:2]
+    async with asyncio.TaskGroup() as tasks:
+        server = tasks.create_task(serve(entrance, listener, on_listening=lambda _port: is_answering.set()))
+        try:
+            await is_answering.wait()
+            async with starting.backends(roles) as backends:
+                house = assemble(settings, backends, clock, instance=instance_name(roles))
+                await starting.load(backends, house, roles)
+                process = _Process(settings, clock, backends, house, stopping, roles)
+                await starting.unless_stopped(process.look)
+                entrance.open(process.application())
+                on_listening(port)
+                with seldom():
+                    await process.live(server, host=host, port=port)
+        except StoppedError:
+            log.info("stopped")
+        finally:
+            server.cancel()
 
 
 class _Process:
@@ -94,17 +120,22 @@ class _Process:
         self._keeping = Keeping(clock, house.metrics)
         self._checks = Checks(backends=backends, clock=clock, roles=roles)
 
-    async def live(self, listener: socket.socket, on_listening: Callable[[int], None]) -> None:
-        """Serves until told to stop, then drains."""
+    async def look(self) -> None:
+        """Finds out for the first time whether it can serve."""
         await self._checks.look()
-        application = build(
+
+    def application(self) -> Application:
+        """What its doors answer."""
+        return build(
             routes(self._house, self._roles),
             metrics=self._house.metrics,
             ready=self._reasons,
             degraded=self._degraded,
             settings=self._settings.server,
         )
-        host, port = listener.getsockname()[:2]
+
+    async def live(self, server: asyncio.Task[None], *, host: str, port: int) -> None:
+        """Works until told to stop, then drains; the server ends before what its replies need."""
         presence = Presence(
             instances=self._backends.shared.instances,
             clock=self._clock,
@@ -112,16 +143,19 @@ class _Process:
             ready=self._reasons,
         )
         loops = {**loops_of(self._house, self._roles), "checks": self._checks.run, "presence": presence.run}
-        async with asyncio.TaskGroup() as tasks:
-            server = tasks.create_task(serve(application, listener, on_listening=on_listening))
-            running = [tasks.create_task(self._keeping.run(name, loop), name=name) for name, loop in loops.items()]
-            stopped = tasks.create_task(self._stopping.wait())
-            await asyncio.wait([server, stopped], return_when=asyncio.FIRST_COMPLETED)
-            stopped.cancel()
-            if not server.done():
-                await self._drain()
-            for task in (server, *running):
-                task.cancel()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                running = [tasks.create_task(self._keeping.run(name, loop), name=name) for name, loop in loops.items()]
+                stopped = tasks.create_task(self._stopping.wait())
+                await asyncio.wait([server, stopped], return_when=asyncio.FIRST_COMPLETED)
+                stopped.cancel()
+                if not server.done():
+                    await self._drain()
+                for task in running:
+                    task.cancel()
+        finally:
+            server.cancel()
+            await asyncio.wait([server])
         await presence.withdraw()
         log.info("stopped")
 

@@ -1,12 +1,13 @@
 """What has to be there before the doors open: engines that other processes share are waited for."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from fieldpost.background import running
 from fieldpost.clock import Clock
 from fieldpost.errors import UnavailableError
 from fieldpost.house import House, instance_name, loops_of
@@ -37,6 +38,12 @@ class Starting:
         self._settings = settings
         self._clock = clock
         self._stopping = stopping
+        self._awaited: UnavailableError | None = None
+
+    def reasons(self) -> Sequence[str]:
+        """Why nothing is served yet."""
+        awaited = [] if self._awaited is None else [f"engines are awaited: {self._awaited.detail}"]
+        return ["starting", *awaited]
 
     @asynccontextmanager
     async def backends(self, roles: Collection[str]) -> AsyncIterator[Backends]:
@@ -62,13 +69,35 @@ class Starting:
             await self._until_there(partial(check_pepper, directory, backends.pepper, backends.devices))
             await self._until_there(house.credentials.load)
 
+    async def unless_stopped(self, step: Callable[[], Awaitable[T]]) -> T:
+        """What the step brings; when the process is told to stop, the step is cancelled and cleans up.
+
+        It runs in the caller's task: what it opens may have to be closed by the task that opened it.
+        """
+
+        async def watch() -> None:
+            await self._stopping.wait()
+            limit.reschedule(asyncio.get_running_loop().time())
+
+        try:
+            async with asyncio.timeout(None) as limit, running(watch()):
+                return await step()
+        except TimeoutError:
+            if limit.expired():
+                raise StoppedError from None
+            raise
+
     async def _until_there(self, step: Callable[[], Awaitable[T]]) -> T:
         while True:
             try:
-                return await step()
+                there = await self.unless_stopped(step)
             except UnavailableError as error:
                 if not are_shareable(self._settings):
                     raise
                 log.warning("engines_awaited", error=repr(error))
+                self._awaited = error
+            else:
+                self._awaited = None
+                return there
             if await within(self._stopping.wait(), _AWAIT_SECONDS):
                 raise StoppedError

@@ -27,7 +27,27 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def operations(
     metrics: Metrics, ready: Callable[[], Sequence[str]], degraded: Callable[[], Sequence[str]]
 ) -> list[Operation]:
-    """Health, readiness, metrics.
+    """Health, readiness, metrics: see `standing`."""
+
+    async def numbers(_call: Call) -> Reply:
+        return Reply(body=generate_latest(metrics.registry), content_type=CONTENT_TYPE_LATEST.encode())
+
+    return [
+        *standing(ready, degraded),
+        Operation(
+            method="GET",
+            path="/metrics",
+            summary="Tells numbers in Prometheus' text format",
+            handler=numbers,
+            caller=Caller.ANYONE,
+            answers={200: ("Numbers", None, "text/plain")},
+            tag="process",
+        ),
+    ]
+
+
+def standing(ready: Callable[[], Sequence[str]], degraded: Callable[[], Sequence[str]] = tuple) -> list[Operation]:
+    """Health and readiness.
 
     Args:
         ready: the reasons why this process cannot serve; none when it can.
@@ -42,9 +62,6 @@ def operations(
         status: Literal["ready", "not ready"] = "not ready" if reasons else "ready"
         body = msgspec.json.encode(Readiness(status=status, reasons=reasons, degraded=tuple(degraded())))
         return Reply(status=503 if reasons else 200, body=body)
-
-    async def numbers(_call: Call) -> Reply:
-        return Reply(body=generate_latest(metrics.registry), content_type=CONTENT_TYPE_LATEST.encode())
 
     return [
         Operation(
@@ -66,15 +83,6 @@ def operations(
                 200: ("It can", Readiness, "application/json"),
                 503: ("It cannot, for these reasons", Readiness, "application/json"),
             },
-            tag="process",
-        ),
-        Operation(
-            method="GET",
-            path="/metrics",
-            summary="Tells numbers in Prometheus' text format",
-            handler=numbers,
-            caller=Caller.ANYONE,
-            answers={200: ("Numbers", None, "text/plain")},
             tag="process",
         ),
     ]

@@ -4,14 +4,15 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import uvicorn
 
 from fieldpost.errors import ConfigError, PortInUseError
 from fieldpost.messages.requests import MAX_BODY_BYTES
-from fieldpost.web.application import Application
+from fieldpost.web.bodies import Receive, Scope
 from fieldpost.web.protocol import BoundedWebSocket, Patience, bounded_http
+from fieldpost.web.sending import Send
 
 _BACKLOG = 2048
 _KEEP_ALIVE_SECONDS = 65
@@ -20,7 +21,7 @@ _GRACE_SECONDS = 3
 
 
 async def serve(
-    application: Application,
+    application: Callable[[Scope, Receive, Send], Awaitable[None]],
     listener: socket.socket,
     *,
     on_listening: Callable[[int], None],

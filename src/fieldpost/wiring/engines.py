@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import msgspec
 
+from fieldpost.backends.addresses import scheme_of
 from fieldpost.clock import Clock
 from fieldpost.errors import ConfigError
 from fieldpost.policy.partition import ShardMap, ShardRange
@@ -104,29 +104,28 @@ def shard_map(settings: Settings) -> ShardMap:
 
 
 async def _open_broker(url: str, clock: Clock, instance: str, stack: AsyncExitStack) -> Broker:
-    match urlsplit(url).scheme:
+    match scheme_of(url):
         case "amqp" | "amqps":
             from fieldpost.backends.rabbitmq.opening import open_broker
 
             return await stack.enter_async_context(open_broker(url, clock=clock, instance=instance))
-        case scheme:
-            raise ConfigError(f"broker.url: unknown scheme {scheme!r}; known are amqp, amqps")
+        case _:
+            # Not repeated: without a scheme, a password may be the first word.
+            raise ConfigError("broker.url: unknown scheme; known are amqp, amqps")
 
 
 async def _open_shared(url: str, clock: Clock, instance: str, stack: AsyncExitStack) -> Shared:
-    match urlsplit(url).scheme:
-        case "":
-            from fieldpost.backends.memory import memory_shared
+    if not url:
+        from fieldpost.backends.memory import memory_shared
 
-            return memory_shared(clock)
+        return memory_shared(clock)
+    match scheme_of(url):
         case "redis" | "rediss" | "redis-cluster" | "rediss-cluster":
             from fieldpost.backends.redis_cluster.opening import open_shared
 
             return await stack.enter_async_context(open_shared(url, clock=clock, instance=instance))
-        case scheme:
-            raise ConfigError(
-                f"shared.url: unknown scheme {scheme!r}; known are redis-cluster, rediss-cluster, redis, rediss"
-            )
+        case _:
+            raise ConfigError("shared.url: unknown scheme; known are redis-cluster, rediss-cluster, redis, rediss")
 
 
 async def _open_shards(

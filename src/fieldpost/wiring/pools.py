@@ -27,14 +27,15 @@ def check_pools(database: DatabaseSettings) -> None:
 def _pools(database: DatabaseSettings) -> Iterator[tuple[str, int]]:
     for shard in database.shards:
         for url in (shard.url, *shard.replicas):
-            yield _server(url), database.pool_size
+            if server := _server(url):
+                yield server, database.pool_size
 
 
 def _server(url: str) -> str:
-    """Its host and port; what is no URL at all is refused when it is opened."""
-    parts = urlsplit(url)
+    """Its host and port; nothing where they cannot be told: never the URL itself, which may hold a password."""
     try:
+        parts = urlsplit(url)
         port = parts.port or _PORT
     except ValueError:
-        return url
+        return ""
     return f"{parts.hostname}:{port}"

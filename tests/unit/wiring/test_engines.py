@@ -14,14 +14,15 @@ from tests.support.clock import FakeClock
 @pytest.mark.parametrize(
     ("section", "url", "said"),
     [
-        ("broker", "amqp://host:none", "broker.url: 'host:none'"),
-        ("broker", "amqps://host:none", "broker.url: 'host:none'"),
+        ("broker", "amqp://host:none", "broker.url: host 1 is not"),
+        ("broker", "amqps://host:none", "broker.url: host 1 is not"),
         ("shared", "redis://one,two", "takes one host"),
         ("shared", "rediss://one,two", "takes one host"),
-        ("shared", "redis-cluster://host:none", "host:none"),
-        ("shared", "rediss-cluster://host:none", "host:none"),
-        ("broker", "kafka://host", "broker.url: unknown scheme 'kafka'; known are amqp, amqps"),
-        ("shared", "valkey://host", "shared.url: unknown scheme 'valkey'"),
+        ("shared", "redis-cluster://host:none", "shared.url: host 1 is not"),
+        ("shared", "rediss-cluster://host:none", "shared.url: host 1 is not"),
+        ("broker", "kafka://host", "broker.url: unknown scheme; known are amqp, amqps"),
+        ("shared", "valkey://host", "shared.url: unknown scheme; known are redis-cluster"),
+        ("shared", "127.0.0.1:6379", "shared.url: unknown scheme"),
     ],
 )
 async def test_a_url_goes_to_the_engine_of_its_scheme(tmp_path: Path, section: str, url: str, said: str) -> None:

@@ -47,6 +47,13 @@ def test_pools_that_fit_are_not_refused(tmp_path: Path) -> None:
     check_pools(Settings().database)
 
 
+@pytest.mark.parametrize("url", ["postgresql://user:pa/secret@pool/one", "postgresql://user:secret@[pool/one"])
+def test_a_url_that_cannot_be_read_here_is_neither_counted_nor_told(url: str) -> None:
+    shard = {"name": "shard1", "url": url, "replicas": [url] * 9}
+
+    check_pools(load({}, overrides={"database": {"shards": [shard], "pool_size": 100}}).database)
+
+
 @pytest.mark.parametrize("size", [0, 101])
 def test_a_pool_has_1_to_100_connections(tmp_path: Path, size: int) -> None:
     with pytest.raises(ConfigError, match="pool_size"):

@@ -3,7 +3,8 @@
 import asyncio
 import random
 
-from fieldpost.backends.rabbitmq.address import Address, Node
+from fieldpost.backends.addresses import Node
+from fieldpost.backends.rabbitmq.address import Address
 from fieldpost.backends.rabbitmq.channel import LostError
 from fieldpost.backends.rabbitmq.wire import Wire, connect
 from fieldpost.clock import Clock

@@ -11,8 +11,9 @@ from typing import Any, cast
 import pamqp.frame
 from pamqp import commands, header
 
+from fieldpost.backends.addresses import Node
 from fieldpost.backends.rabbitmq import frames
-from fieldpost.backends.rabbitmq.address import Address, Node
+from fieldpost.backends.rabbitmq.address import Address
 from fieldpost.backends.rabbitmq.channel import CALL_SECONDS, Channel, LostError
 
 #: From the first packet to a connection that can be used.

@@ -1,9 +1,8 @@
 """Where Redis is, read from a URL: `redis-cluster://h1:p1,h2:p2,…` or `redis://h:p`; `user:password@` may precede."""
 
-from urllib.parse import unquote
-
 import msgspec
 
+from fieldpost.backends import addresses
 from fieldpost.errors import ConfigError
 
 _DEFAULT_PORT = 6379
@@ -14,17 +13,21 @@ _SCHEMES = {
     "redis-cluster": (True, False),
     "rediss-cluster": (True, True),
 }
+_SETTING = "shared.url"
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):
     """What a client needs to find its engine."""
 
-    #: Shape: (nodes, 2): host, port. Of a cluster some are enough, the rest is found.
-    nodes: tuple[tuple[str, int], ...]
+    #: Of a cluster some are enough, the rest is found.
+    nodes: tuple[addresses.Node, ...]
     is_cluster: bool
     is_encrypted: bool = False
     user: str = ""
     password: str = ""
+
+    def __repr__(self) -> str:
+        return f"Redis at {', '.join(map(str, self.nodes))}"
 
 
 def parse_url(url: str) -> Address:
@@ -33,28 +36,18 @@ def parse_url(url: str) -> Address:
     Raises:
         ConfigError: it is not one; the message leaves the password out.
     """
-    scheme, _, rest = url.partition("://")
-    if scheme not in _SCHEMES:
-        raise ConfigError(f"shared.url: unknown scheme {scheme!r}; known are {', '.join(_SCHEMES)}")
-    credentials, _, hosts = rest.rstrip("/").rpartition("@")
-    user, _, password = credentials.partition(":")
-    is_cluster, is_encrypted = _SCHEMES[scheme]
-    nodes = tuple(_node(text) for text in hosts.split(","))
-    if len(nodes) > 1 and not is_cluster:
-        raise ConfigError(f"shared.url: {scheme}:// takes one host; several are a cluster: {scheme}-cluster://")
+    parts = addresses.read(url, setting=_SETTING, ports=dict.fromkeys(_SCHEMES, _DEFAULT_PORT))
+    is_cluster, is_encrypted = _SCHEMES[parts.scheme]
+    if len(parts.nodes) > 1 and not is_cluster:
+        raise ConfigError(
+            f"{_SETTING}: {parts.scheme}:// takes one host; several are a cluster: {parts.scheme}-cluster://"
+        )
+    if parts.path.strip("/"):
+        raise ConfigError(f"{_SETTING}: nothing stands after the hosts; a Redis of Fieldpost's own has one database")
     return Address(
-        nodes=nodes,
+        nodes=parts.nodes,
         is_cluster=is_cluster,
         is_encrypted=is_encrypted,
-        user=unquote(user),
-        password=unquote(password),
+        user=parts.user or "",
+        password=parts.password or "",
     )
-
-
-def _node(text: str) -> tuple[str, int]:
-    host, colon, port = text.strip().rpartition(":")
-    if not colon:
-        host, port = port, str(_DEFAULT_PORT)
-    if not host or not port.isascii() or not port.isdecimal() or not 0 < int(port) < 65_536:
-        raise ConfigError(f"shared.url: {text!r} is not of the form host:port")
-    return host.strip("[]"), int(port)

@@ -1,6 +1,6 @@
 """The registry of instances: one hash, whose fields carry their own deadlines, by Redis's own clock."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import msgspec
@@ -9,8 +9,11 @@ from fieldpost.backends.redis_cluster import scripts
 from fieldpost.backends.redis_cluster.link import Link
 from fieldpost.errors import BackendUnavailableError
 from fieldpost.messages.instances import Instance
+from fieldpost.observability import get_logger
 
 _KEY = b"fieldpost:instances"
+
+log = get_logger()
 
 
 class RedisInstances:
@@ -43,8 +46,15 @@ class RedisInstances:
         """Those that are there."""
         try:
             found = await self._link.ask(_KEY, lambda client: client.run(self._list, _KEY, []))
-            instances = [msgspec.msgpack.decode(item, type=Instance) for item in cast("list[bytes]", found)]
-            self._last = sorted(instances, key=lambda instance: instance.id)
+            self._last = sorted(_readable(cast("list[bytes]", found)), key=lambda instance: instance.id)
         except BackendUnavailableError:
             pass
         return [instance for instance in self._last if role in (None, instance.role)]
+
+
+def _readable(descriptions: Sequence[bytes]) -> Iterator[Instance]:
+    for description in descriptions:
+        try:
+            yield msgspec.msgpack.decode(description, type=Instance)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            log.warning("instance_unreadable", summed=True, error=repr(error))

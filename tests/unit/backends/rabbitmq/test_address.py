@@ -2,13 +2,14 @@
 
 import pytest
 
-from fieldpost.backends.rabbitmq.address import Address, Node, parse_address
+from fieldpost.backends.addresses import Node
+from fieldpost.backends.rabbitmq.address import Address, parse_address
 from fieldpost.errors import ConfigError
 
 
 def test_every_node_of_a_url_is_read() -> None:
     expected = Address(
-        nodes=[Node(host="one", port=5672), Node(host="10.0.0.2", port=1234), Node(host="::1", port=5673)],
+        nodes=(Node("one", 5672), Node("10.0.0.2", 1234), Node("::1", 5673)),
         user="post man",
         password="p@ss:/word",
         vhost="field/post",
@@ -19,9 +20,7 @@ def test_every_node_of_a_url_is_read() -> None:
 
 
 def test_what_is_not_said_is_rabbitmqs_own_default() -> None:
-    expected = Address(
-        nodes=[Node(host="one", port=5671)], user="guest", password="guest", vhost="/", is_encrypted=True
-    )
+    expected = Address(nodes=(Node("one", 5671),), user="guest", password="guest", vhost="/", is_encrypted=True)
 
     assert expected == parse_address("amqps://one")
     assert expected == parse_address("amqps://one/")
