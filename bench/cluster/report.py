@@ -55,7 +55,7 @@ _EXPLANATION = """\
   model, recorded, `ResponseReady` at a WebSocket, acknowledged. Nothing is pinned.
 - *Celery's tasks*: one process sends, one worker (prefork, one process) answers; results are counted in the Redis,
   and nobody fetches them. A task is acknowledged before it runs, Fieldpost's requests after their answer is recorded.
-- *Replication lag*: 50 times a second, how long the replica takes to show what the primary had written.
+- *Replication lag*: 20 times a second, how long the replica takes to show what the primary had written.
 - *Reads*: all of the four processes, those of the dispatcher and of health included, while each answer is also
   fetched by `GET`.
 - CPU seconds are those of the whole measure, its warm-up second included; the load's are of the counted time.
