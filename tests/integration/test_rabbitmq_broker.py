@@ -1,6 +1,7 @@
 """What only a real RabbitMQ does to its clients, and what the broker makes of it."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,7 +16,16 @@ from fieldpost.clock import SystemClock
 from fieldpost.errors import BackendTimeoutError, BackendUnavailableError, QueueFullError
 from fieldpost.observability import handling
 from fieldpost.ports.broker import Broker
-from tests.support.amqp_proxy import ACK, CHANNEL_OPENED, DELIVER, NACK, QUEUE_DECLARED, AmqpProxy, amqp_proxy
+from tests.support.amqp_proxy import (
+    ACK,
+    CANCELLED,
+    CHANNEL_OPENED,
+    DELIVER,
+    NACK,
+    QUEUE_DECLARED,
+    AmqpProxy,
+    amqp_proxy,
+)
 from tests.support.consuming import bodies_of, receive
 from tests.support.engines import RabbitMQ
 from tests.support.waiting import eventually
@@ -180,6 +190,19 @@ async def _behind_proxy(rabbitmq: RabbitMQ, url: str) -> AsyncIterator[tuple[Amq
         yield proxy, broker
 
 
+def _watched(proxy: AmqpProxy) -> Counter[bytes]:
+    """Counts the broker's methods from now on, by how they begin."""
+    seen: Counter[bytes] = Counter()
+
+    def look(_connection: int, kind: int, _channel: int, payload: bytes) -> bytes:
+        if kind == 1:
+            seen[payload[:4]] += 1
+        return payload
+
+    proxy.change = look
+    return seen
+
+
 async def test_a_channel_that_answers_nack_for_ever_is_replaced(rabbitmq: RabbitMQ, url: str) -> None:
     async with _behind_proxy(rabbitmq, url) as (proxy, broker):
         await broker.publish("q", [b"1"])
@@ -309,6 +332,25 @@ async def test_a_consumer_that_waits_for_nothing_is_left_alone(
         await broker.publish("q", [b"1"])
 
         assert [b"1"] == bodies_of(await waiting)
+        assert before == proxy.connections
+
+
+async def test_a_consumer_that_was_aside_with_a_message_in_hand_goes_on_with_its_connection(
+    rabbitmq: RabbitMQ, url: str
+) -> None:
+    async with _behind_proxy(rabbitmq, url) as (proxy, broker), broker.consume(["q"], prefetch=3) as consumer:
+        seen = _watched(proxy)
+        await broker.publish("q", [b"1"])
+        in_hand = await receive(consumer, 1)
+        await eventually(lambda: seen[CANCELLED] == 1)
+        before = proxy.connections
+
+        await broker.publish("q", [b"2"])
+        second = await receive(consumer, 1)
+        await consumer.ack([*in_hand, *second])
+        await broker.publish("q", [b"3"])
+
+        assert [b"2", b"3"] == bodies_of([*second, *await receive(consumer, 1)])
         assert before == proxy.connections
 
 

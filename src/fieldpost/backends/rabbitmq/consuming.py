@@ -28,6 +28,9 @@ class RabbitConsumer:
         #: Set when somebody begins to wait.
         self.wanted = asyncio.Event()
         self._channel: Channel | None = None
+        #: By the tag of the broker's consumer.
+        self._queue_of: dict[str, str] = {}
+        self._tags_given = 0
         self._first_tag = 0
         self._last_tag = 0
         self._buffers: dict[str, deque[Delivery]] = {queue: deque() for queue in queues}
@@ -81,6 +84,19 @@ class RabbitConsumer:
             self._channel.on_delivery = _ignore
         self._channel = None
 
+    def new_tag(self, queue: str) -> str:
+        """A name for the broker's next consumer of the queue, never used before.
+
+        Under a name that it had, RabbitMQ 3.10 looks for what that consumer missed; where something of it is still
+        unacknowledged, that ends the whole connection with an internal error.
+        """
+        self._tags_given += 1
+        tag = str(self._tags_given)
+        # Of a consumer that has ended nothing comes any more.
+        self._queue_of = {old: of for old, of in self._queue_of.items() if of != queue}
+        self._queue_of[tag] = queue
+        return tag
+
     def put_back(self, *, everything: bool = False) -> None:
         """Gives the broker what nobody has received, or also what is in somebody's hand."""
         tags = [delivery.tag for buffer in self._buffers.values() for delivery in buffer]
@@ -100,8 +116,8 @@ class RabbitConsumer:
         """Grows with every delivery."""
         return self._last_tag
 
-    def _on_delivery(self, queue: str, tag: int, body: bytes) -> None:
-        # Consumer tags are the queues' names.
+    def _on_delivery(self, consumer_tag: str, tag: int, body: bytes) -> None:
+        queue = self._queue_of[consumer_tag]
         self._last_tag = self._first_tag + tag
         self._open[self._last_tag] = None
         self._buffers[queue].append(Delivery(tag=self._last_tag, queue=queue, body=body))

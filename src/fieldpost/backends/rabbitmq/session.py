@@ -9,7 +9,7 @@ import contextlib
 import random
 from typing import Final
 
-from pamqp import commands
+from pamqp import base, commands
 
 from fieldpost.backends.rabbitmq.channel import Channel, LostError, RefusedError
 from fieldpost.backends.rabbitmq.consuming import RabbitConsumer
@@ -50,6 +50,8 @@ class Session:
         self._clock = clock
         self._source = source
         self._channel: Channel | None = None
+        #: Of the broker's consumers that are ours now, one for each queue.
+        self._tags: list[str] = []
         self._patience_seconds = PATIENCE_SECONDS if consumer.prefetch < _MANY else LONG_PATIENCE_SECONDS
         #: Set when the channel has ended or the broker has ended a consumer.
         self._over = asyncio.Event()
@@ -86,7 +88,7 @@ class Session:
         if channel is not None and channel.is_open:
             with contextlib.suppress(LostError, TimeoutError):
                 async with asyncio.timeout(_LEAVE_SECONDS):
-                    await self._stop(channel)
+                    await self._stop()
                     self._consumer.put_back(everything=True)
                     channel.close()
                     await channel.gone.wait()
@@ -96,28 +98,37 @@ class Session:
         self._over.clear()
         channel = self._channel = await wire.open_channel()
         channel.on_lost = self._end
-        channel.on_cancel = lambda queue: self._end(LostError(f"the broker ended the consumer of {queue}"))
+        channel.on_cancel = lambda tag: self._end(LostError(f"the broker ended consumer {tag}"))
         self._consumer.begin(channel)
         # For each of its queues: quorum queues know no common bound, `RabbitConsumer` keeps that.
         prefetch = min(self._consumer.prefetch, _MAX_PREFETCH)
         await channel.call(commands.Basic.Qos(prefetch_count=prefetch), commands.Basic.QosOk)
-        await self._start(channel)
+        await self._start()
 
-    async def _start(self, channel: Channel) -> None:
+    async def _start(self) -> None:
         for queue in self._consumer.queues:
+            tag = self._consumer.new_tag(queue)
+            self._tags.append(tag)
             try:
-                await channel.call(commands.Basic.Consume(queue=queue, consumer_tag=queue), commands.Basic.ConsumeOk)
+                await self._call(commands.Basic.Consume(queue=queue, consumer_tag=tag), commands.Basic.ConsumeOk)
             except RefusedError as error:
                 if error.code == _NOT_FOUND:
                     await self._queues.ensure(queue)
                 raise
 
-    async def _stop(self, channel: Channel) -> None:
-        for queue in self._consumer.queues:
-            await channel.call(commands.Basic.Cancel(consumer_tag=queue), commands.Basic.CancelOk)
+    async def _stop(self) -> None:
+        tags, self._tags = self._tags, []
+        for tag in tags:
+            await self._call(commands.Basic.Cancel(consumer_tag=tag), commands.Basic.CancelOk)
+
+    async def _call(self, question: base.Frame, answer: type[base.Frame]) -> None:
+        if self._channel is None:
+            raise LostError("ended")
+        await self._channel.call(question, answer)
 
     def _close(self) -> None:
         self._consumer.end()
+        self._tags = []
         if self._channel is not None:
             self._channel.close()
         self._channel = None
@@ -153,15 +164,13 @@ class Session:
 
     async def _stand_aside(self) -> None:
         """Lets others have what comes, until somebody waits here again."""
-        channel = self._channel
-        assert channel is not None
         self._consumer.wanted.clear()
-        await self._stop(channel)
+        await self._stop()
         self._consumer.put_back()
         await self._consumer.wanted.wait()
         if self._over.is_set():
             raise self._reason
-        await self._start(channel)
+        await self._start()
 
     async def _has_ready(self) -> bool:
         for queue in self._consumer.queues:
