@@ -354,6 +354,24 @@ async def test_a_consumer_that_was_aside_with_a_message_in_hand_goes_on_with_its
         assert before == proxy.connections
 
 
+async def test_what_a_consumer_puts_back_while_it_is_aside_goes_to_others(rabbitmq: RabbitMQ, url: str) -> None:
+    async with _behind_proxy(rabbitmq, url) as (proxy, broker), broker.consume(["q"], prefetch=3) as aside:
+        seen = _watched(proxy)
+        await broker.publish("q", [b"1", b"2", b"3"])
+        in_hand = await receive(aside, 3)
+        await eventually(lambda: seen[CANCELLED] == 1)
+
+        async with _opened(url) as other_broker, other_broker.consume(["q"], prefetch=3) as other:
+            await aside.requeue(in_hand[:2])
+            received = await receive(other, 2)
+            await other.ack(received)
+            await aside.ack(in_hand[2:])
+        await broker.publish("q", [b"4"])
+
+        assert [b"1", b"2"] == bodies_of(received)
+        assert [b"4"] == bodies_of(await receive(aside, 1))
+
+
 async def test_nobody_to_connect_to_is_told_at_once_and_at_leaving_too() -> None:
     url = "amqp://127.0.0.1:1,127.0.0.1:2/"
     async with (

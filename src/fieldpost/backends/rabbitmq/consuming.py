@@ -37,6 +37,7 @@ class RabbitConsumer:
         #: Tags that the channel's broker waits for, oldest first.
         self._open: OrderedDict[int, None] = OrderedDict()
         self._in_hand: dict[int, str] = {}
+        self._is_aside = False
         self._wake = asyncio.Event()
 
     async def receive(self, limit: int) -> Sequence[Delivery]:
@@ -61,28 +62,33 @@ class RabbitConsumer:
         self._wake.set()
 
     async def requeue(self, deliveries: Sequence[Delivery]) -> None:
-        """Puts messages in front again; when nobody here takes them, they go back to the broker (`put_back`)."""
-        for delivery in reversed(deliveries):
-            if self._in_hand.pop(delivery.tag, None) is not None:
+        """Puts messages in front again; when nobody here takes them, they go back to the broker."""
+        held = [delivery for delivery in deliveries if self._in_hand.pop(delivery.tag, None) is not None]
+        if self._is_aside:
+            # Nobody waits here, and `stand_aside` has already given back what it found.
+            self._settle([delivery.tag for delivery in held], frames.requeue)
+        else:
+            for delivery in reversed(held):
                 self._buffers[delivery.queue].appendleft(delivery)
         self._wake.set()
 
     def begin(self, channel: Channel) -> None:
-        """Messages come on this channel from now on; what came on another is forgotten."""
+        """Messages come on this channel from now on."""
+        self._is_aside = False
+        self._first_tag = self._last_tag
+        self._channel = channel
+        channel.on_delivery = self._on_delivery
+
+    def end(self) -> None:
+        """Nothing comes any more, and all that came is forgotten: the broker puts it back by itself."""
+        if self._channel is not None:
+            self._channel.on_delivery = _ignore
+        self._channel = None
         for buffer in self._buffers.values():
             buffer.clear()
         self._open.clear()
         self._in_hand.clear()
-        self._first_tag = self._last_tag
-        self._channel = channel
-        channel.on_delivery = self._on_delivery
         self._wake.set()
-
-    def end(self) -> None:
-        """Nothing comes any more, and nothing that came can be acknowledged."""
-        if self._channel is not None:
-            self._channel.on_delivery = _ignore
-        self._channel = None
 
     def new_tag(self, queue: str) -> str:
         """A name for the broker's next consumer of the queue, never used before.
@@ -106,6 +112,15 @@ class RabbitConsumer:
         for buffer in self._buffers.values():
             buffer.clear()
         self._settle(tags, frames.requeue)
+
+    def stand_aside(self) -> None:
+        """Gives the broker what nobody has received, now and until `step_in`."""
+        self._is_aside = True
+        self.put_back()
+
+    def step_in(self) -> None:
+        """Ends standing aside."""
+        self._is_aside = False
 
     def has_none_of(self, queue: str) -> bool:
         """Whether no message of the queue is here, neither waiting nor in hand."""

@@ -166,10 +166,11 @@ class Session:
         """Lets others have what comes, until somebody waits here again."""
         self._consumer.wanted.clear()
         await self._stop()
-        self._consumer.put_back()
+        self._consumer.stand_aside()
         await self._consumer.wanted.wait()
         if self._over.is_set():
             raise self._reason
+        self._consumer.step_in()
         await self._start()
 
     async def _has_ready(self) -> bool:
