@@ -10,7 +10,7 @@ from uuid import uuid4
 import aio_pika
 import pytest
 
-from fieldpost.backends.rabbitmq import publishing, queues, session
+from fieldpost.backends.rabbitmq import consuming, publishing, queues, session
 from fieldpost.backends.rabbitmq.opening import open_broker
 from fieldpost.clock import SystemClock
 from fieldpost.errors import BackendTimeoutError, BackendUnavailableError, QueueFullError
@@ -370,6 +370,56 @@ async def test_what_a_consumer_puts_back_while_it_is_aside_goes_to_others(rabbit
 
         assert [b"1", b"2"] == bodies_of(received)
         assert [b"4"] == bodies_of(await receive(aside, 1))
+
+
+async def test_large_messages_are_bounded_by_their_bytes_and_each_comes_once(
+    rabbitmq: RabbitMQ, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consuming, "MAX_BUFFERED_BYTES", 2**20)
+    # 64 KiB each: 16 fit. The last one would not fit alone.
+    bodies = [bytes([number]) * 2**16 for number in range(100)] + [b"large" * 2**20]
+    async with _behind_proxy(rabbitmq, url) as (proxy, broker):
+        await broker.publish("q", bodies)
+        seen = _watched(proxy)
+        async with broker.consume(["q"], prefetch=200) as consumer:
+            # It has been taken out of the turn with too much.
+            await eventually(lambda: seen[CANCELLED] == 1)
+            received: list[bytes] = []
+            counts: list[int] = []
+            async with asyncio.timeout(30):
+                while len(received) < len(bodies):
+                    deliveries = await consumer.receive(200)
+                    counts.append(len(deliveries))
+                    received += bodies_of(deliveries)
+                    await consumer.ack(deliveries)
+
+        # What was given back more than once comes behind the rest of what was.
+        assert sorted(bodies) == sorted(received)
+        assert max(counts) <= 16
+        # The first time they come all at once, then about as many as fit.
+        assert seen[DELIVER] <= 3 * len(bodies)
+        assert 0 == await broker.depth("q")
+
+
+async def test_what_does_not_fit_here_goes_to_others(
+    rabbitmq: RabbitMQ, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consuming, "MAX_BUFFERED_BYTES", 1000)
+    bodies = [b"%03d" % number * 100 for number in range(20)]
+    async with _behind_proxy(rabbitmq, url) as (proxy, broker), broker.consume(["q"], prefetch=200) as full:
+        seen = _watched(proxy)
+        await broker.publish("q", bodies)
+        await eventually(lambda: seen[CANCELLED] == 1)
+
+        async with _opened(url) as other_broker, other_broker.consume(["q"], prefetch=1) as other:
+            received: list[bytes] = []
+            while len(received) < len(bodies) - 3:
+                deliveries = await receive(other, 1)
+                received += bodies_of(deliveries)
+                await other.ack(deliveries)
+        kept = await receive(full, 3)
+
+        assert bodies == sorted([*bodies_of(kept), *received])
 
 
 async def test_nobody_to_connect_to_is_told_at_once_and_at_leaving_too() -> None:

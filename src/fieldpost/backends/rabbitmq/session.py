@@ -33,7 +33,6 @@ _MAX_PAUSE_SECONDS: Final = 3.0
 #: How long leaving waits for the broker to have everything back.
 _LEAVE_SECONDS: Final = 1.0
 _NOT_FOUND: Final = 404
-_MAX_PREFETCH: Final = 65_535
 
 log = get_logger()
 
@@ -53,9 +52,8 @@ class Session:
         #: Of the broker's consumers that are ours now, one for each queue.
         self._tags: list[str] = []
         self._patience_seconds = PATIENCE_SECONDS if consumer.prefetch < _MANY else LONG_PATIENCE_SECONDS
-        #: Set when the channel has ended or the broker has ended a consumer.
-        self._over = asyncio.Event()
-        self._reason = LostError("ended")
+        #: Why the channel is of no more use: it has ended, or the broker has ended a consumer.
+        self._reason: LostError | None = None
 
     async def run(self) -> None:
         """Keeps the consumer going until cancelled."""
@@ -95,17 +93,16 @@ class Session:
         self._close()
 
     async def _open(self, wire: Wire) -> None:
-        self._over.clear()
+        self._reason = None
         channel = self._channel = await wire.open_channel()
         channel.on_lost = self._end
         channel.on_cancel = lambda tag: self._end(LostError(f"the broker ended consumer {tag}"))
         self._consumer.begin(channel)
-        # For each of its queues: quorum queues know no common bound, `RabbitConsumer` keeps that.
-        prefetch = min(self._consumer.prefetch, _MAX_PREFETCH)
-        await channel.call(commands.Basic.Qos(prefetch_count=prefetch), commands.Basic.QosOk)
         await self._start()
 
     async def _start(self) -> None:
+        # For each of its queues: quorum queues know no common bound, `RabbitConsumer` keeps that.
+        await self._call(commands.Basic.Qos(prefetch_count=self._consumer.window.messages), commands.Basic.QosOk)
         for queue in self._consumer.queues:
             tag = self._consumer.new_tag(queue)
             self._tags.append(tag)
@@ -135,7 +132,7 @@ class Session:
 
     def _end(self, error: LostError) -> None:
         self._reason = error
-        self._over.set()
+        self._consumer.alarm.set()
         self._consumer.wanted.set()
 
     async def _watch(self) -> None:
@@ -144,32 +141,57 @@ class Session:
         received = -1
         hearing = _Hearing(consumer, self._clock)
         while True:
-            await self._pause()
+            is_patience_over = await self._pause()
+            await self._keep_bound()
+            if not is_patience_over:
+                continue
             if consumer.waiting or consumer.received != received:
                 received = consumer.received
+                if self._tags and consumer.wants_wider():
+                    await self._stop()
+                    await self._start()
             else:
                 await self._stand_aside()
+                hearing = _Hearing(consumer, self._clock)
+            if not self._tags:
                 hearing = _Hearing(consumer, self._clock)
             if hearing.is_doubtful() and not await self._has_ready():
                 hearing.forgive()
             if hearing.is_deaf:
                 self._complain()
 
-    async def _pause(self) -> None:
+    async def _pause(self) -> bool:
+        """Waits for patience to be over, or for an alarm; whether it is over."""
+        alarm = self._consumer.alarm
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._patience_seconds):
-                await self._over.wait()
-        if self._over.is_set():
+                await alarm.wait()
+        self._check()
+        is_over = not alarm.is_set()
+        alarm.clear()
+        return is_over
+
+    def _check(self) -> None:
+        if self._reason is not None:
             raise self._reason
+
+    async def _keep_bound(self) -> None:
+        """Takes the consumer out of the broker's turn while too much waits here."""
+        consumer = self._consumer
+        if consumer.is_full:
+            await self._stop()
+            consumer.put_back_excess()
+        if not self._tags and consumer.has_room:
+            await self._start()
 
     async def _stand_aside(self) -> None:
         """Lets others have what comes, until somebody waits here again."""
+        self._check()
         self._consumer.wanted.clear()
         await self._stop()
         self._consumer.stand_aside()
         await self._consumer.wanted.wait()
-        if self._over.is_set():
-            raise self._reason
+        self._check()
         self._consumer.step_in()
         await self._start()
 

@@ -3,10 +3,12 @@
 import asyncio
 
 import pamqp.frame
+import pytest
 from pamqp import base, commands
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
+from fieldpost.backends.rabbitmq import consuming
 from fieldpost.backends.rabbitmq.channel import Channel
 from fieldpost.backends.rabbitmq.consuming import RabbitConsumer
 from tests.support.consuming import bodies_of, receive
@@ -42,6 +44,9 @@ class _Consuming:
     def begin(self) -> None:
         self.channel = Channel(self.wire, 1)
         self.consumer.begin(self.channel)
+        self.new_consumer()
+
+    def new_consumer(self) -> None:
         self._consumer_tag = self.consumer.new_tag("q")
 
     def deliver(self, tag: int, body: bytes) -> None:
@@ -57,33 +62,89 @@ class _Consuming:
 
 
 async def test_what_is_put_back_between_two_channels_is_left_to_the_broker() -> None:
-    consuming = _Consuming()
-    consuming.deliver(1, b"1")
-    consuming.deliver(2, b"2")
-    in_hand = await receive(consuming.consumer, 1)
+    receiving = _Consuming()
+    receiving.deliver(1, b"1")
+    receiving.deliver(2, b"2")
+    in_hand = await receive(receiving.consumer, 1)
 
-    consuming.consumer.end()
-    await consuming.consumer.requeue(in_hand)
-    waiting = asyncio.ensure_future(receive(consuming.consumer, 1))
+    receiving.consumer.end()
+    await receiving.consumer.requeue(in_hand)
+    waiting = asyncio.ensure_future(receive(receiving.consumer, 1))
     await asyncio.sleep(0)
     assert not waiting.done()
-    consuming.begin()
-    consuming.deliver(1, b"1 again")
+    receiving.begin()
+    receiving.deliver(1, b"1 again")
 
     assert [b"1 again"] == bodies_of(await waiting)
-    assert [] == consuming.put_back
+    assert [] == receiving.put_back
 
 
 async def test_what_is_put_back_aside_goes_to_the_broker_and_afterwards_stays_here_again() -> None:
-    consuming = _Consuming()
+    receiving = _Consuming()
     for tag in (1, 2, 3):
-        consuming.deliver(tag, b"%d" % tag)
-    first, second = await receive(consuming.consumer, 2)
+        receiving.deliver(tag, b"%d" % tag)
+    first, second = await receive(receiving.consumer, 2)
 
-    consuming.consumer.stand_aside()
-    await consuming.consumer.requeue([first])
-    consuming.consumer.step_in()
-    await consuming.consumer.requeue([second])
+    receiving.consumer.stand_aside()
+    await receiving.consumer.requeue([first])
+    receiving.consumer.step_in()
+    await receiving.consumer.requeue([second])
 
-    assert [b"2"] == bodies_of(await receive(consuming.consumer, 1))
-    assert [(3, False), (1, True)] == consuming.put_back
+    assert [b"2"] == bodies_of(await receive(receiving.consumer, 1))
+    assert [(3, False), (1, True)] == receiving.put_back
+
+
+async def test_what_would_pass_the_bound_in_bytes_is_not_kept_and_goes_back_in_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(consuming, "MAX_BUFFERED_BYTES", 100)
+    receiving = _Consuming()
+    consumer = receiving.consumer
+    for tag in range(1, 8):
+        receiving.deliver(tag, b"%d" % tag * 40)
+
+    assert consumer.is_full
+    assert consumer.alarm.is_set()
+    assert not consumer.has_room
+    consumer.put_back_excess()
+    assert not consumer.is_full
+    assert [(3, False), (4, False), (5, False), (6, False), (7, False)] == receiving.put_back
+
+    consumer.alarm.clear()
+    assert [b"1" * 40, b"2" * 40] == bodies_of(await receive(consumer, 2))
+    assert consumer.has_room
+    assert consumer.alarm.is_set()
+
+
+async def test_a_message_larger_than_the_bound_is_kept_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consuming, "MAX_BUFFERED_BYTES", 100)
+    receiving = _Consuming()
+
+    receiving.deliver(1, b"1" * 1000)
+    receiving.deliver(2, b"2")
+
+    assert receiving.consumer.is_full
+    assert [b"1" * 1000] == bodies_of(await receive(receiving.consumer, 1))
+
+
+async def test_a_narrow_window_that_is_all_in_hand_is_asked_to_be_wider(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consuming, "MAX_BUFFERED_BYTES", 100)
+    receiving = _Consuming(prefetch=10)
+    consumer = receiving.consumer
+    for tag in range(1, 8):
+        receiving.deliver(tag, b"x" * 40)
+    consumer.put_back_excess()
+    assert 1 == consumer.window.messages
+    await receive(consumer, 2)
+    receiving.new_consumer()
+
+    waiting = asyncio.ensure_future(receive(consumer, 2))
+    await asyncio.sleep(0)
+    assert not consumer.wants_wider()
+    receiving.deliver(8, b"x" * 40)
+    await asyncio.sleep(0)
+    assert consumer.wants_wider()
+    receiving.new_consumer()
+    receiving.deliver(9, b"x" * 40)
+
+    assert 2 == len(await waiting)
