@@ -167,12 +167,22 @@ class RabbitConsumer:
         return not self._buffers[queue] and queue not in self._in_hand.values()
 
     @property
+    def is_empty(self) -> bool:
+        """Whether the broker waits for nothing that came here."""
+        return not self._open
+
+    @property
     def last_tag(self) -> int:
         """Grows with every delivery."""
         return self._last_tag
 
     def _on_delivery(self, consumer_tag: str, tag: int, body: bytes) -> None:
-        self._last_tag = self._first_tag + tag
+        if tag != self._last_tag - self._first_tag + 1:
+            # The broker counts them without a gap. What is missing comes again when the channel ends.
+            assert self._channel is not None
+            self._channel.close("a delivery was lost on its way")
+            return
+        self._last_tag += 1
         self._open[self._last_tag] = None
         self.window.note(len(body))
         if self._excess or (self._buffered_bytes and self._buffered_bytes + len(body) > MAX_BUFFERED_BYTES):

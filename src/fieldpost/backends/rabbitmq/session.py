@@ -13,6 +13,7 @@ from pamqp import base, commands
 
 from fieldpost.backends.rabbitmq.channel import Channel, LostError, RefusedError
 from fieldpost.backends.rabbitmq.consuming import RabbitConsumer
+from fieldpost.backends.rabbitmq.hearing import Hearing
 from fieldpost.backends.rabbitmq.link import Link
 from fieldpost.backends.rabbitmq.queues import Queues
 from fieldpost.backends.rabbitmq.wire import Wire
@@ -25,9 +26,8 @@ from fieldpost.policy.backoff import delay_seconds
 PATIENCE_SECONDS: Final = 0.2
 LONG_PATIENCE_SECONDS: Final = 5.0
 _MANY: Final = 64
-#: While it waits and nothing comes, it asks this often whether there is something; twice in a row means it is deaf.
-DEAF_SECONDS: Final = 10.0
-_DOUBTS: Final = 2
+#: A channel that stands aside for so long is closed once nothing of it is in hand: what was lost on it comes back.
+ASIDE_SECONDS: Final = 30.0
 _FIRST_PAUSE_SECONDS: Final = 0.1
 _MAX_PAUSE_SECONDS: Final = 3.0
 #: How long leaving waits for the broker to have everything back.
@@ -64,6 +64,9 @@ class Session:
                 await self._open(await self._link.connected())
                 opened = True
                 await self._watch()
+                self._close()
+                await self._consumer.wanted.wait()
+                continue
             except (LostError, UnavailableError) as error:
                 log.warning("consumer_lost", queues=self._consumer.queues, reason=str(error))
             except Exception:
@@ -127,6 +130,8 @@ class Session:
         self._consumer.end()
         self._tags = []
         if self._channel is not None:
+            # Nobody needs to hear of what is meant.
+            self._channel.on_lost = _ignore
             self._channel.close()
         self._channel = None
 
@@ -136,10 +141,10 @@ class Session:
         self._consumer.wanted.set()
 
     async def _watch(self) -> None:
-        """Raises when the channel is of no more use."""
+        """Returns when the channel is to be opened anew, raises when it is of no more use."""
         consumer = self._consumer
         received = -1
-        hearing = _Hearing(consumer, self._clock)
+        hearing = Hearing(consumer, self._clock)
         while True:
             is_patience_over = await self._pause()
             await self._keep_bound()
@@ -151,14 +156,17 @@ class Session:
                     await self._stop()
                     await self._start()
             else:
-                await self._stand_aside()
-                hearing = _Hearing(consumer, self._clock)
+                if not await self._stand_aside():
+                    return
+                hearing.begin_again()
             if not self._tags:
-                hearing = _Hearing(consumer, self._clock)
+                hearing.begin_again()
             if hearing.is_doubtful() and not await self._has_ready():
                 hearing.forgive()
             if hearing.is_deaf:
                 self._complain()
+            if hearing.is_stale():
+                return
 
     async def _pause(self) -> bool:
         """Waits for patience to be over, or for an alarm; whether it is over."""
@@ -184,16 +192,25 @@ class Session:
         if not self._tags and consumer.has_room:
             await self._start()
 
-    async def _stand_aside(self) -> None:
-        """Lets others have what comes, until somebody waits here again."""
+    async def _stand_aside(self) -> bool:
+        """Lets others have what comes, until somebody waits here again; whether this channel is good for that."""
         self._check()
         self._consumer.wanted.clear()
         await self._stop()
         self._consumer.stand_aside()
-        await self._consumer.wanted.wait()
+        while not await self._is_wanted():
+            if self._consumer.is_empty:
+                return False
         self._check()
         self._consumer.step_in()
         await self._start()
+        return True
+
+    async def _is_wanted(self) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ASIDE_SECONDS):
+                await self._consumer.wanted.wait()
+        return self._consumer.wanted.is_set()
 
     async def _has_ready(self) -> bool:
         for queue in self._consumer.queues:
@@ -212,31 +229,5 @@ class Session:
         raise LostError("deaf: messages wait and do not come")
 
 
-class _Hearing:
-    """Whether a consumer that waits hears anything."""
-
-    def __init__(self, consumer: RabbitConsumer, clock: Clock) -> None:
-        self._consumer = consumer
-        self._clock = clock
-        self._doubts = 0
-        self._last_tag = consumer.last_tag
-        self._since = clock.monotonic()
-
-    @property
-    def is_deaf(self) -> bool:
-        return self._doubts >= _DOUBTS
-
-    def is_doubtful(self) -> bool:
-        """Whether it has waited long and heard nothing; true once each time that is due."""
-        now = self._clock.monotonic()
-        if self._consumer.last_tag != self._last_tag or not self._consumer.waiting:
-            self._last_tag, self._since, self._doubts = self._consumer.last_tag, now, 0
-        if now - self._since < DEAF_SECONDS:
-            return False
-        self._since = now
-        self._doubts += 1
-        return True
-
-    def forgive(self) -> None:
-        """There was nothing to hear."""
-        self._doubts = 0
+def _ignore(_error: LostError) -> None:
+    return

@@ -148,3 +148,16 @@ async def test_a_narrow_window_that_is_all_in_hand_is_asked_to_be_wider(monkeypa
     receiving.deliver(9, b"x" * 40)
 
     assert 2 == len(await waiting)
+
+
+async def test_a_gap_in_the_deliveries_ends_the_channel() -> None:
+    receiving = _Consuming()
+    lost: list[str] = []
+    receiving.channel.on_lost = lambda error: lost.append(str(error))
+
+    receiving.deliver(1, b"1")
+    receiving.deliver(3, b"3")
+
+    assert ["a delivery was lost on its way"] == lost
+    assert not receiving.channel.is_open
+    assert [b"1"] == bodies_of(await receive(receiving.consumer, 1))
