@@ -1,6 +1,7 @@
 """What only a real RabbitMQ does to its clients, and what the broker makes of it."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,13 +10,22 @@ from uuid import uuid4
 import aio_pika
 import pytest
 
-from fieldpost.backends.rabbitmq import publishing, queues, session
+from fieldpost.backends.rabbitmq import consuming, hearing, publishing, queues, session
 from fieldpost.backends.rabbitmq.opening import open_broker
 from fieldpost.clock import SystemClock
 from fieldpost.errors import BackendTimeoutError, BackendUnavailableError, QueueFullError
 from fieldpost.observability import handling
 from fieldpost.ports.broker import Broker
-from tests.support.amqp_proxy import ACK, CHANNEL_OPENED, DELIVER, NACK, QUEUE_DECLARED, AmqpProxy, amqp_proxy
+from tests.support.amqp_proxy import (
+    ACK,
+    CANCELLED,
+    CHANNEL_OPENED,
+    DELIVER,
+    NACK,
+    QUEUE_DECLARED,
+    AmqpProxy,
+    amqp_proxy,
+)
 from tests.support.consuming import bodies_of, receive
 from tests.support.engines import RabbitMQ
 from tests.support.waiting import eventually
@@ -180,6 +190,19 @@ async def _behind_proxy(rabbitmq: RabbitMQ, url: str) -> AsyncIterator[tuple[Amq
         yield proxy, broker
 
 
+def _watched(proxy: AmqpProxy) -> Counter[bytes]:
+    """Counts the broker's methods from now on, by how they begin."""
+    seen: Counter[bytes] = Counter()
+
+    def look(_connection: int, kind: int, _channel: int, payload: bytes) -> bytes:
+        if kind == 1:
+            seen[payload[:4]] += 1
+        return payload
+
+    proxy.change = look
+    return seen
+
+
 async def test_a_channel_that_answers_nack_for_ever_is_replaced(rabbitmq: RabbitMQ, url: str) -> None:
     async with _behind_proxy(rabbitmq, url) as (proxy, broker):
         await broker.publish("q", [b"1"])
@@ -266,7 +289,7 @@ async def test_a_connection_lost_before_the_confirm_is_no_error_when_another_con
 async def test_a_deaf_consumer_is_found_and_rebuilt(
     rabbitmq: RabbitMQ, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "DEAF_SECONDS", 1.0)
+    monkeypatch.setattr(hearing, "DEAF_SECONDS", 1.0)
     swallowed: list[bytes] = []
     async with _behind_proxy(rabbitmq, url) as (proxy, broker), broker.consume(["q"], prefetch=1) as consumer:
         await broker.publish("q", [b"heard"])
@@ -289,10 +312,128 @@ async def test_a_deaf_consumer_is_found_and_rebuilt(
         assert deaf + 1 == proxy.connections
 
 
+class _Loss:
+    """Swallows messages on their way to consumers, until another channel is opened."""
+
+    def __init__(self, proxy: AmqpProxy, *, at_most: int = 1_000) -> None:
+        self.count = 0
+        self.channels = 0
+        self._at_most = at_most
+        self._is_lost = False
+        proxy.change = self._change
+
+    def _change(self, _connection: int, kind: int, channel: int, payload: bytes) -> bytes | None:
+        if kind == 1 and payload[:4] == CHANNEL_OPENED:
+            self.channels += 1
+        if kind == 1 and payload[:4] == DELIVER:
+            self._is_lost = self.count < self._at_most and not self.channels
+            self.count += self._is_lost
+        is_content = channel and (kind in (2, 3) or (kind == 1 and payload[:4] == DELIVER))
+        return None if self._is_lost and is_content else payload
+
+
+async def test_messages_that_were_lost_in_a_channel_come_again_although_none_waits_in_the_queue(
+    rabbitmq: RabbitMQ, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hearing, "STALE_SECONDS", 1.0)
+    async with _behind_proxy(rabbitmq, url) as (proxy, broker), broker.consume(["q"], prefetch=10) as consumer:
+        await broker.publish("q", [b"heard"])
+        await consumer.ack(await receive(consumer, 1))
+        before = proxy.connections
+        loss = _Loss(proxy)
+        await broker.publish("q", [b"1", b"2", b"3"])
+
+        assert [b"1", b"2", b"3"] == bodies_of(await receive(consumer, 3))
+        assert 3 == loss.count
+        assert before == proxy.connections
+
+
+async def test_a_message_that_was_lost_before_another_is_missed_at_once(rabbitmq: RabbitMQ, url: str) -> None:
+    async with _behind_proxy(rabbitmq, url) as (proxy, broker), broker.consume(["q"], prefetch=10) as consumer:
+        await broker.publish("q", [b"heard"])
+        await consumer.ack(await receive(consumer, 1))
+        loss = _Loss(proxy, at_most=1)
+        await broker.publish("q", [b"1"])
+        await eventually(lambda: loss.count == 1)
+        await broker.publish("q", [b"2"])
+
+        assert [b"1", b"2"] == sorted(bodies_of(await receive(consumer, 2)))
+        assert 1 == loss.channels
+
+
+async def test_messages_that_were_lost_to_a_consumer_that_stands_aside_go_to_others(
+    rabbitmq: RabbitMQ, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "ASIDE_SECONDS", 0.1)
+    async with _behind_proxy(rabbitmq, url) as (proxy, broker), broker.consume(["q"], prefetch=10) as aside:
+        await broker.publish("q", [b"heard"])
+        await aside.ack(await receive(aside, 1))
+        waiting = asyncio.create_task(aside.receive(1))
+        loss = _Loss(proxy)
+        await broker.publish("q", [b"1", b"2"])
+        await eventually(lambda: loss.count == 2)
+        waiting.cancel()
+
+        async with _opened(url) as other_broker, other_broker.consume(["q"], prefetch=10) as other:
+            received = await receive(other, 2)
+            await other.ack(received)
+        await broker.publish("q", [b"3"])
+
+        assert [b"1", b"2"] == bodies_of(received)
+        assert [b"3"] == bodies_of(await receive(aside, 1))
+
+
+async def test_a_consumer_that_is_slow_with_what_it_has_is_left_alone(
+    rabbitmq: RabbitMQ, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hearing, "STALE_SECONDS", 0.1)
+    monkeypatch.setattr(hearing, "DEAF_SECONDS", 0.1)
+    async with _behind_proxy(rabbitmq, url) as (proxy, broker), broker.consume(["q", "other"], prefetch=3) as consumer:
+        await broker.declare("other", max_messages=10)
+        await broker.publish("q", [b"slow"])
+        in_hand = await receive(consumer, 1)
+        before = proxy.connections
+        waiting = asyncio.create_task(receive(consumer, 1))
+        seen = _watched(proxy)
+        await eventually(lambda: seen[QUEUE_DECLARED] >= 5)
+        await consumer.ack(in_hand)
+        await broker.publish("q", [b"next"])
+
+        assert [b"next"] == bodies_of(await waiting)
+        assert before == proxy.connections
+        assert 1 == seen[DELIVER]
+
+
+async def test_what_was_lost_behind_a_message_in_hand_comes_again_after_the_broker_s_own_time(
+    rabbitmq: RabbitMQ, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hearing, "STALE_SECONDS", 0.1)
+    await asyncio.to_thread(rabbitmq.control, "eval", _timeouts(consumer_seconds=2, tick_seconds=1))
+    try:
+        async with _behind_proxy(rabbitmq, url) as (proxy, broker), broker.consume(["q"], prefetch=3) as consumer:
+            await broker.publish("q", [b"1"])
+            await receive(consumer, 1)
+            loss = _Loss(proxy)
+            await broker.publish("q", [b"2"])
+
+            assert [b"1", b"2"] == sorted(bodies_of(await receive(consumer, 2)))
+            assert 1 == loss.count
+    finally:
+        await asyncio.to_thread(rabbitmq.control, "eval", _timeouts(consumer_seconds=1_800, tick_seconds=60))
+
+
+def _timeouts(*, consumer_seconds: int, tick_seconds: int) -> str:
+    """For channels that are opened from now on."""
+    return (
+        f"application:set_env(rabbit, consumer_timeout, {1000 * consumer_seconds}), "
+        f"application:set_env(rabbit, channel_tick_interval, {1000 * tick_seconds})."
+    )
+
+
 async def test_a_consumer_that_waits_for_nothing_is_left_alone(
     rabbitmq: RabbitMQ, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "DEAF_SECONDS", 0.1)
+    monkeypatch.setattr(hearing, "DEAF_SECONDS", 0.1)
     async with _behind_proxy(rabbitmq, url) as (proxy, broker), broker.consume(["q"], prefetch=1) as consumer:
         waiting = asyncio.create_task(receive(consumer, 1))
         looked: list[bytes] = []
@@ -310,6 +451,93 @@ async def test_a_consumer_that_waits_for_nothing_is_left_alone(
 
         assert [b"1"] == bodies_of(await waiting)
         assert before == proxy.connections
+
+
+async def test_a_consumer_that_was_aside_with_a_message_in_hand_goes_on_with_its_connection(
+    rabbitmq: RabbitMQ, url: str
+) -> None:
+    async with _behind_proxy(rabbitmq, url) as (proxy, broker), broker.consume(["q"], prefetch=3) as consumer:
+        seen = _watched(proxy)
+        await broker.publish("q", [b"1"])
+        in_hand = await receive(consumer, 1)
+        await eventually(lambda: seen[CANCELLED] == 1)
+        before = proxy.connections
+
+        await broker.publish("q", [b"2"])
+        second = await receive(consumer, 1)
+        await consumer.ack([*in_hand, *second])
+        await broker.publish("q", [b"3"])
+
+        assert [b"2", b"3"] == bodies_of([*second, *await receive(consumer, 1)])
+        assert before == proxy.connections
+
+
+async def test_what_a_consumer_puts_back_while_it_is_aside_goes_to_others(rabbitmq: RabbitMQ, url: str) -> None:
+    async with _behind_proxy(rabbitmq, url) as (proxy, broker), broker.consume(["q"], prefetch=3) as aside:
+        seen = _watched(proxy)
+        await broker.publish("q", [b"1", b"2", b"3"])
+        in_hand = await receive(aside, 3)
+        await eventually(lambda: seen[CANCELLED] == 1)
+
+        async with _opened(url) as other_broker, other_broker.consume(["q"], prefetch=3) as other:
+            await aside.requeue(in_hand[:2])
+            received = await receive(other, 2)
+            await other.ack(received)
+            await aside.ack(in_hand[2:])
+        await broker.publish("q", [b"4"])
+
+        assert [b"1", b"2"] == bodies_of(received)
+        assert [b"4"] == bodies_of(await receive(aside, 1))
+
+
+async def test_large_messages_are_bounded_by_their_bytes_and_each_comes_once(
+    rabbitmq: RabbitMQ, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consuming, "MAX_BUFFERED_BYTES", 2**20)
+    # 64 KiB each: 16 fit. The last one would not fit alone.
+    bodies = [bytes([number]) * 2**16 for number in range(100)] + [b"large" * 2**20]
+    async with _behind_proxy(rabbitmq, url) as (proxy, broker):
+        await broker.publish("q", bodies)
+        seen = _watched(proxy)
+        async with broker.consume(["q"], prefetch=200) as consumer:
+            # It has been taken out of the turn with too much.
+            await eventually(lambda: seen[CANCELLED] == 1)
+            received: list[bytes] = []
+            counts: list[int] = []
+            async with asyncio.timeout(30):
+                while len(received) < len(bodies):
+                    deliveries = await consumer.receive(200)
+                    counts.append(len(deliveries))
+                    received += bodies_of(deliveries)
+                    await consumer.ack(deliveries)
+
+        # What was given back more than once comes behind the rest of what was.
+        assert sorted(bodies) == sorted(received)
+        assert max(counts) <= 16
+        # The first time they come all at once, then about as many as fit.
+        assert seen[DELIVER] <= 3 * len(bodies)
+        assert 0 == await broker.depth("q")
+
+
+async def test_what_does_not_fit_here_goes_to_others(
+    rabbitmq: RabbitMQ, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consuming, "MAX_BUFFERED_BYTES", 1000)
+    bodies = [b"%03d" % number * 100 for number in range(20)]
+    async with _behind_proxy(rabbitmq, url) as (proxy, broker), broker.consume(["q"], prefetch=200) as full:
+        seen = _watched(proxy)
+        await broker.publish("q", bodies)
+        await eventually(lambda: seen[CANCELLED] == 1)
+
+        async with _opened(url) as other_broker, other_broker.consume(["q"], prefetch=1) as other:
+            received: list[bytes] = []
+            while len(received) < len(bodies) - 3:
+                deliveries = await receive(other, 1)
+                received += bodies_of(deliveries)
+                await other.ack(deliveries)
+        kept = await receive(full, 3)
+
+        assert bodies == sorted([*bodies_of(kept), *received])
 
 
 async def test_nobody_to_connect_to_is_told_at_once_and_at_leaving_too() -> None:

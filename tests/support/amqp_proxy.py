@@ -10,6 +10,7 @@ from tests.support.relaying import Relay, listening
 _PREFIX = struct.Struct(">BHI")
 #: How the payloads of some methods begin.
 CHANNEL_OPENED, QUEUE_DECLARED = b"\x00\x14\x00\x0b", b"\x00\x32\x00\x0b"
+CANCELLED = b"\x00\x3c\x00\x1f"
 DELIVER, ACK, NACK = b"\x00\x3c\x00\x3c", b"\x00\x3c\x00\x50", b"\x00\x3c\x00\x78"
 
 #: Number of the connection from 1 on, kind of frame, channel, payload; the payload to pass on, None to swallow it.
