@@ -8,7 +8,7 @@ from functools import partial
 from fieldpost.cluster import asking, configuration, node_addresses
 from fieldpost.cluster.child import Program
 from fieldpost.cluster.cluster import READY_SECONDS, Cluster
-from fieldpost.cluster.engines import etcd, nginx, patroni, pgbouncer, rabbitmq, redis
+from fieldpost.cluster.engines import etcd, nginx, patroni, pgbouncer, rabbitmq, redis, redis_joining
 from fieldpost.cluster.part import Part
 from fieldpost.cluster.plan import Instance, Shard
 from fieldpost.cluster.ports import is_free
@@ -162,7 +162,7 @@ async def _shared(cluster: Cluster) -> None:
     async with asyncio.TaskGroup() as tasks:
         for node, part in zip(nodes, parts, strict=True):
             tasks.create_task(cluster.launch(part, is_ready=node.answers))
-    await redis.join(nodes, replicas=cluster.plan.topology.redis_replicas)
+    await redis_joining.join(nodes, replicas=cluster.plan.topology.redis_replicas, clock=cluster.clock)
     for node in nodes:
         await until_ready(node.name, node.is_in_cluster, clock=cluster.clock, seconds=READY_SECONDS)
 
