@@ -5,8 +5,9 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 
 from fieldpost.background import running
@@ -14,7 +15,7 @@ from fieldpost.clock import SystemClock
 from fieldpost.cluster import bringing_up, plan, state, topology
 from fieldpost.cluster.child import Program
 from fieldpost.cluster.cluster import Cluster
-from fieldpost.cluster.engines import nginx
+from fieldpost.cluster.engines import nginx, patroni
 from fieldpost.cluster.leftovers import end_leftovers
 from fieldpost.cluster.part import Part
 from fieldpost.cluster.ports import free_ports
@@ -108,3 +109,75 @@ def nginx_that_reads_nothing(cluster: Cluster) -> Iterator[None]:
     yield
     path.write_text(text)
     cluster.clock = clock
+
+
+class Agents:
+    """In the place of Patroni's: they answer for one primary, and on `/cluster` what they are given, or hang up.
+
+    Args:
+        until_all: nobody is answered before every agent has been asked both.
+    """
+
+    def __init__(self, nodes: Sequence[patroni.Node], *, until_all: bool = False) -> None:
+        self.primary: patroni.Node | None = nodes[0]
+        self.cluster = ""
+        self.are_silent = False
+        self.were_all_asked = asyncio.Event()
+        self._nodes = nodes
+        self._until_all = until_all
+        self._waiting: set[tuple[str, str]] = set()
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        servers = [
+            await asyncio.start_server(partial(self._answer, node), "127.0.0.1", node.agent_port)
+            for node in self._nodes
+        ]
+        try:
+            yield
+        finally:
+            for server in servers:
+                server.close()
+
+    async def _answer(self, node: patroni.Node, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            path = (await reader.readline()).split()[1].decode()
+            if self._until_all and path in ("/cluster", "/patroni"):
+                await self._all_asked(node.name, path, reader)
+            body = self._said(node, path)
+            if body and not self.are_silent:
+                writer.write(f"HTTP/1.0 200 OK\r\n\r\n{body}".encode())
+                await writer.drain()
+        except ConnectionError:
+            return
+        finally:
+            writer.close()
+
+    async def _all_asked(self, name: str, path: str, reader: asyncio.StreamReader) -> None:
+        """Returns when all wait at once, or who asked this has given up."""
+        self._waiting.add((name, path))
+        if len(self._waiting) == 2 * len(self._nodes):
+            self.were_all_asked.set()
+        async with asyncio.TaskGroup() as tasks:
+            waits = [tasks.create_task(_event(self.were_all_asked)), tasks.create_task(_end(reader))]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+        self._waiting.discard((name, path))
+
+    def _said(self, node: patroni.Node, path: str) -> str:
+        is_primary = node == self.primary
+        if path == "/cluster":
+            return self.cluster
+        if path == "/primary" and not is_primary:
+            return ""
+        return f'{{"state": "running", "role": "{"primary" if is_primary else "replica"}"}}'
+
+
+async def _event(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+async def _end(reader: asyncio.StreamReader) -> None:
+    while await reader.read(1024):
+        pass
