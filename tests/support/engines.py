@@ -25,7 +25,7 @@ from fieldpost.backends.postgresql.opening import upgrade
 from fieldpost.clock import SystemClock
 from fieldpost.cluster import readiness
 from fieldpost.cluster.child import Child, Program
-from fieldpost.cluster.engines import postgresql, rabbitmq, redis
+from fieldpost.cluster.engines import postgresql, rabbitmq, redis, redis_joining
 from fieldpost.cluster.leftovers import end_leftovers
 from fieldpost.cluster.ports import free_ports
 from fieldpost.cluster.readiness import until_ready
@@ -248,7 +248,7 @@ class Redis:
             )
 
     async def _join(self) -> None:
-        await redis.join(self.nodes, replicas=self._replicas)
+        await redis_joining.join(self.nodes, replicas=self._replicas, clock=self._place.clock)
         for node in self.nodes:
             await until_ready(node.name, node.is_in_cluster, clock=self._place.clock, seconds=READY_SECONDS)
 

@@ -8,17 +8,23 @@ from functools import partial
 from fieldpost.cluster import asking, configuration, node_addresses
 from fieldpost.cluster.child import Program
 from fieldpost.cluster.cluster import READY_SECONDS, Cluster
-from fieldpost.cluster.engines import etcd, nginx, patroni, pgbouncer, rabbitmq, redis
+from fieldpost.cluster.engines import etcd, nginx, patroni, pgbouncer, rabbitmq, redis, redis_joining
 from fieldpost.cluster.part import Part
 from fieldpost.cluster.plan import Instance, Shard
 from fieldpost.cluster.ports import is_free
 from fieldpost.cluster.readiness import until_ready
 from fieldpost.cluster.topology import ROLES
 from fieldpost.cluster.users import make_directory
+from fieldpost.errors import FieldpostError
+from fieldpost.observability import get_logger
 
 #: A role finishes what it has in hand within its own bound; this is beyond it.
 _DRAIN_SECONDS = 30.0
 _UPGRADE_SECONDS = 60.0
+#: Beyond what all stages may take one after the other, and less than `down` waits.
+_DOWN_SECONDS = 100.0
+
+log = get_logger()
 
 
 async def bring_up(cluster: Cluster, *, with_roles: bool) -> None:
@@ -42,18 +48,29 @@ async def bring_up(cluster: Cluster, *, with_roles: bool) -> None:
                 tasks.create_task(cluster.launch(role_part(cluster, instance)))
 
 
-async def take_down(cluster: Cluster) -> None:
-    """Stops everything in order: roles drain while all they need is there; replicas end before their primary."""
+async def take_down(cluster: Cluster, *, seconds: float = _DOWN_SECONDS) -> None:
+    """Stops everything in order: roles drain while all they need is there; replicas end before their primary.
+
+    It always ends: what runs even so is left over.
+
+    Args:
+        seconds: after which it waits no longer.
+    """
     cluster.is_ready = False
     agents = _named(cluster, "agent")
     primaries = [name for name in agents if name in cluster.primaries.values()]
     replicas = [name for name in agents if name not in primaries]
-    await cluster.stop(_named(cluster, *ROLES))
-    await cluster.stop(_named(cluster, "balancer", "pool"))
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_in_turn(cluster, replicas, primaries))
-        tasks.create_task(cluster.stop(_named(cluster, "broker", "shared state")))
-    await cluster.stop(_named(cluster, "agreement", "name server"))
+    try:
+        async with asyncio.timeout(seconds):
+            await _in_turn(cluster, _named(cluster, *ROLES), _named(cluster, "balancer", "pool"))
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(_in_turn(cluster, replicas, primaries))
+                tasks.create_task(_in_turn(cluster, _named(cluster, "broker", "shared state")))
+            await _in_turn(cluster, _named(cluster, "agreement", "name server"))
+    except TimeoutError:
+        log.warning("parts_not_stopped_in_time", parts=[part.name for part in cluster.parts.values() if part.pid])
+    finally:
+        cluster.let_go()
 
 
 def _named(cluster: Cluster, *roles: str) -> Sequence[str]:
@@ -62,7 +79,10 @@ def _named(cluster: Cluster, *roles: str) -> Sequence[str]:
 
 async def _in_turn(cluster: Cluster, *stages: Sequence[str]) -> None:
     for names in stages:
-        await cluster.stop(names)
+        try:
+            await cluster.stop(names)
+        except (FieldpostError, OSError) as error:
+            log.warning("part_not_stopped", reason=str(error))
 
 
 def role_part(cluster: Cluster, instance: Instance) -> Part:
@@ -162,7 +182,7 @@ async def _shared(cluster: Cluster) -> None:
     async with asyncio.TaskGroup() as tasks:
         for node, part in zip(nodes, parts, strict=True):
             tasks.create_task(cluster.launch(part, is_ready=node.answers))
-    await redis.join(nodes, replicas=cluster.plan.topology.redis_replicas)
+    await redis_joining.join(nodes, replicas=cluster.plan.topology.redis_replicas, clock=cluster.clock)
     for node in nodes:
         await until_ready(node.name, node.is_in_cluster, clock=cluster.clock, seconds=READY_SECONDS)
 

@@ -74,15 +74,15 @@ class Child:
         program = self.program
         # The search path alone: what else stands in this process's environment is not the engine's business.
         environment = {"PATH": os.defpath, "LANG": "C.UTF-8", MARK: self._mark, **program.environment}
-        with self.log_path.open("ab") as log:
-            try:
+        try:
+            with self.log_path.open("ab") as log:
                 self._process = await asyncio.create_subprocess_exec(
                     *as_user(program.user, program.command),
                     cwd=program.directory, env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
                     start_new_session=True,
                 )  # fmt: skip
-            except OSError as error:
-                raise BackendUnavailableError(f"{program.name} cannot be started: {error.strerror}") from error
+        except OSError as error:
+            raise BackendUnavailableError(f"{program.name} cannot be started: {error.strerror}") from error
 
     async def wait(self) -> int:
         """Returns its exit code when it has ended."""
@@ -96,7 +96,11 @@ class Child:
             self._process.send_signal(number)
 
     async def stop(self) -> None:
-        """Stops it in order, and by force when that takes too long."""
+        """Stops it in order, and by force when that takes too long.
+
+        Raises:
+            BackendUnavailableError: it does not end even so.
+        """
         if not self.is_running:
             return
         # One that was frozen hears nothing until it goes on.
@@ -109,11 +113,19 @@ class Child:
             await self.kill()
 
     async def kill(self) -> None:
-        """Kills it, and waits until it is gone."""
+        """Kills it, and waits until it is gone.
+
+        Raises:
+            BackendUnavailableError: it is not: it hangs in the kernel.
+        """
         self.send(signal.SIGKILL)
-        if self._process is not None:
+        if self._process is None:
+            return
+        try:
             async with asyncio.timeout(_KILLED_SECONDS):
                 await self.wait()
+        except TimeoutError:
+            raise BackendUnavailableError(f"{self.program.name} was killed and does not end") from None
 
     def last_words(self, lines: int = 20) -> str:
         """The end of its log."""

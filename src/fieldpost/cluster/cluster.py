@@ -120,16 +120,32 @@ class Cluster:
         self._keeping[part.name] = self._tasks.create_task(part.run(), name=part.name)
 
     async def stop(self, names: Sequence[str]) -> None:
-        """Stops parts in order, all at once."""
-        async with asyncio.TaskGroup() as stopping:
-            for name in names:
-                if name in self.parts:
-                    stopping.create_task(self._stop(self.parts[name]))
+        """Stops parts in order, all at once; one that does not end holds up no other.
 
-    async def forget(self, name: str) -> None:
-        """Stops a part and keeps nothing of it."""
-        await self.stop([name])
-        del self.parts[name]
+        Raises:
+            BackendUnavailableError: one does not end even when it is killed.
+        """
+        parts = [self.parts[name] for name in names if name in self.parts]
+        outcomes = await asyncio.gather(*(self._stop(part) for part in parts), return_exceptions=True)
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
+
+    async def forget(self, names: Sequence[str]) -> None:
+        """Stops parts and keeps nothing of them.
+
+        Raises:
+            BackendUnavailableError: one does not end; all of them stay known.
+        """
+        await self.stop(names)
+        for name in names:
+            self.parts.pop(name, None)
+
+    def let_go(self) -> None:
+        """Keeps nothing running any more."""
+        for task in self._keeping.values():
+            task.cancel()
+        self._keeping.clear()
 
     async def fence(self, node: patroni.Node) -> None:
         """Ends a node's PostgreSQL server, and returns when none of its processes is left."""
@@ -172,7 +188,9 @@ class Cluster:
         return [part.pid for part in self.parts.values() if part.pid is not None]
 
     async def _stop(self, part: Part) -> None:
-        await part.stop()
-        task = self._keeping.pop(part.name, None)
-        if task is not None:
-            task.cancel()
+        try:
+            await part.stop()
+        finally:
+            task = self._keeping.pop(part.name, None)
+            if task is not None:
+                task.cancel()

@@ -7,7 +7,7 @@ from functools import partial
 
 import msgspec
 
-from fieldpost.cluster import bringing_up, plan, processes, standing, state, topology
+from fieldpost.cluster import processes, scaling, standing, topology
 from fieldpost.cluster.cluster import READY_SECONDS, Cluster
 from fieldpost.cluster.control import Command, Reply
 from fieldpost.cluster.engines import patroni
@@ -135,18 +135,12 @@ class Commands:
         async with self._changing:
             wanted = topology.scale(cluster.state.topology, command.role, command.count)
             ports = self._choose_ports(wanted, cluster.state.ports, not_these=cluster.state.port, running=True)
-            planned = plan.make(wanted, ports, peer_host=cluster.state.peer_host)
-            before = {instance.name: instance for instance in cluster.plan.instances}
-            after = {instance.name: instance for instance in planned.instances}
-            cluster.state = msgspec.structs.replace(cluster.state, topology=wanted, ports=ports)
-            cluster.plan = planned
-            state.write(cluster.directory, cluster.state)
-            await self._leave([name for name in before if name not in after])
-            parts = [bringing_up.role_part(cluster, instance) for name, instance in after.items() if name not in before]
-            for part in parts:
-                await part.start()
-                cluster.keep(part)
-        await asyncio.gather(*(self._until_serving(part) for part in parts))
+            to = msgspec.structs.replace(cluster.state, topology=wanted, ports=ports)
+            parts = await scaling.scale(cluster, self._watches, to, role=command.role)
+        waits = await asyncio.gather(*(self._until_serving(part) for part in parts), return_exceptions=True)
+        for error in waits:
+            if error is not None:
+                raise error
         await self._watches.balance()
         return f"{command.role} has {command.count}" + (", the new ones are ready" if parts else "")
 
@@ -155,22 +149,15 @@ class Commands:
 
         Raises:
             BackendUnavailableError: it does not in time; it is kept running all the same.
+            ConfigError: another command has taken it away.
         """
 
         async def is_serving() -> bool:
+            if self._cluster.parts.get(part.name) is not part:
+                raise ConfigError(f"{part.name} was taken away meanwhile")
             return part.pid not in (None, not_as) and await part.is_ready()
 
         await self._until_ready(part.name, is_serving)
 
     async def _until_ready(self, name: str, ask: Callable[[], Awaitable[bool]]) -> None:
         await until_ready(name, ask, clock=self._cluster.clock, seconds=READY_SECONDS)
-
-    async def _leave(self, names: list[str]) -> None:
-        cluster = self._cluster
-        cluster.leaving.update(names)
-        await self._watches.balance()
-        async with asyncio.TaskGroup() as tasks:
-            for name in names:
-                if name in cluster.parts:
-                    tasks.create_task(cluster.forget(name))
-        cluster.leaving.difference_update(names)

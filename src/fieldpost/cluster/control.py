@@ -42,23 +42,33 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 Handler = Callable[[Command], Awaitable[Reply]]
+_STOPPING = Reply(error="the cluster is stopping; the command was not carried to its end")
 
 
 @contextlib.asynccontextmanager
 async def serving(directory: Path, handle: Handler) -> AsyncIterator[None]:
-    """Answers commands meanwhile."""
+    """Answers commands meanwhile; those under way at the end are cancelled, told so, and over when this returns."""
+    answering: set[asyncio.Task[None] | None] = set()
+    is_over = False
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answering.add(asyncio.current_task())
         try:
+            if is_over:
+                raise asyncio.CancelledError  # noqa: TRY301 as all others
             async with asyncio.timeout(_READ_SECONDS):
                 line = await reader.readline()
             if line:
                 writer.write(msgspec.json.encode(await _reply(line, handle)) + b"\n")
                 await writer.drain()
+        except asyncio.CancelledError:
+            # The task ends here.
+            writer.write(msgspec.json.encode(_STOPPING) + b"\n")
         except (OSError, TimeoutError, ValueError):
             return
         finally:
             writer.close()
+            answering.discard(asyncio.current_task())
 
     socket_path(directory).unlink(missing_ok=True)
     before = os.umask(0o177)
@@ -70,8 +80,14 @@ async def serving(directory: Path, handle: Handler) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        is_over = True
         server.close()
         socket_path(directory).unlink(missing_ok=True)
+        # What one of them would begin from now on nobody would stop.
+        under_way = [task for task in answering if task is not None]
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way)
 
 
 async def ask(directory: Path, command: Command, *, seconds: float) -> Reply:
@@ -116,6 +132,8 @@ async def _reply(line: bytes, handle: Handler) -> Reply:
         return Reply(error=str(error))
     except FieldpostError as error:
         return Reply(error=error.detail or error.title)
+    except OSError as error:
+        return Reply(error=f"the command failed: {str(error) or type(error).__name__}")
 
 
 @contextlib.contextmanager

@@ -57,6 +57,7 @@ class Part:
         self._started_at = 0.0
         self._last_pid: int | None = None
         self._change = asyncio.Event()
+        self._starting = asyncio.Lock()
 
     @property
     def pid(self) -> int | None:
@@ -72,11 +73,14 @@ class Part:
         """Starts it for the first time.
 
         Raises:
-            BackendUnavailableError: it cannot be run.
+            BackendUnavailableError: it cannot be run, or was stopped for good: nobody would stop it again.
         """
-        self._started_at = self._clock.monotonic()
-        await self.child.start()
-        self._last_pid = self.child.pid
+        async with self._starting:
+            if self._is_stopping:
+                raise BackendUnavailableError(f"{self.name} was stopped")
+            self._started_at = self._clock.monotonic()
+            await self.child.start()
+            self._last_pid = self.child.pid
 
     async def run(self) -> None:
         """Starts it again whenever it ends, until it is stopped."""
@@ -98,9 +102,15 @@ class Part:
             await self._start_again()
 
     async def stop(self) -> None:
-        """Stops it in order, for good."""
+        """Stops it in order, for good.
+
+        Raises:
+            BackendUnavailableError: it does not end even when it is killed.
+        """
         self._is_stopping = True
-        await self.child.stop()
+        # One that is being started just now can be stopped only when it runs.
+        async with self._starting:
+            await self.child.stop()
         await self._end_what_is_left()
         self._change.set()
 

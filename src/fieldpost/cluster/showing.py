@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from fieldpost.cluster.standing import Standing
+from fieldpost.cluster.standing import UNKNOWN, Standing
 
 _GOOD = ("ready", "running", "streaming")
 _MIB = 1024 * 1024
@@ -29,7 +29,13 @@ def table(parts: Sequence[Standing]) -> Table:
             str(each.port),
             f"{each.resident_bytes / _MIB:.0f}",
             Text(each.health, style="green" if each.health in _GOOD else "red"),
-            "" if each.lag_bytes is None else f"{each.lag_bytes} B",
+            _lag(each),
             str(each.restarts) if each.restarts else "",
         )
     return shown
+
+
+def _lag(each: Standing) -> str:
+    if each.role not in ("replica", UNKNOWN):
+        return ""
+    return UNKNOWN if each.lag_bytes is None else f"{each.lag_bytes} B"

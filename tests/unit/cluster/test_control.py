@@ -1,3 +1,4 @@
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,38 @@ async def test_a_socket_that_a_killed_cluster_left_is_replaced(tmp_path: Path) -
 
     async with serving(tmp_path, _repeat):
         assert (await ask(tmp_path, Command(verb="status"), seconds=10)).message == "status "
+
+
+async def test_a_command_under_way_at_the_end_is_over_by_then_and_says_so(tmp_path: Path) -> None:
+    has_begun, is_over = asyncio.Event(), False
+
+    async def never(_command: Command) -> Reply:
+        nonlocal is_over
+        has_begun.set()
+        try:
+            return await asyncio.Future()
+        finally:
+            await asyncio.sleep(0)
+            is_over = True
+
+    async with asyncio.TaskGroup() as tasks:
+        async with serving(tmp_path, never):
+            asked = tasks.create_task(_error_of(tmp_path))
+            await has_begun.wait()
+        assert is_over
+
+    assert asked.result() == "the cluster is stopping; the command was not carried to its end"
+
+
+async def test_what_the_machine_refuses_comes_back(tmp_path: Path) -> None:
+    async def full(_command: Command) -> Reply:
+        raise OSError(28, "No space left on device")
+
+    async with serving(tmp_path, full):
+        assert "No space left on device" in await _error_of(tmp_path)
+
+
+async def _error_of(directory: Path) -> str:
+    with pytest.raises(FieldpostError) as raised:
+        await ask(directory, Command(verb="scale"), seconds=10)
+    return raised.value.detail

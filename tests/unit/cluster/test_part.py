@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from structlog.testing import capture_logs
 
 from fieldpost.cluster.child import Program
 from fieldpost.cluster.part import Part
+from fieldpost.errors import BackendUnavailableError
 from tests.support.clock import FakeClock
 from tests.support.waiting import eventually
 
@@ -17,9 +19,8 @@ async def _ready() -> bool:
     return True
 
 
-@asynccontextmanager
-async def _kept(directory: Path, clock: FakeClock, command: str) -> AsyncIterator[Part]:
-    part = Part(
+def _part(directory: Path, clock: FakeClock, command: str) -> Part:
+    return Part(
         Program(name="part", command=["sh", "-c", command], directory=directory),
         role="part",
         port=1,
@@ -28,6 +29,11 @@ async def _kept(directory: Path, clock: FakeClock, command: str) -> AsyncIterato
         mark=str(directory),
         clock=clock,
     )
+
+
+@asynccontextmanager
+async def _kept(directory: Path, clock: FakeClock, command: str) -> AsyncIterator[Part]:
+    part = _part(directory, clock, command)
     await part.start()
     keeping = asyncio.create_task(part.run())
     try:
@@ -74,3 +80,28 @@ async def test_one_that_an_operator_restarts_begins_anew(tmp_path: Path, clock: 
 
     ended = [(line["exit_code"], line["restart_seconds"]) for line in lines if line["event"] == "part_ended"]
     assert (7, 0.2) == ended[0]
+
+
+async def test_one_that_was_stopped_before_it_began_is_not_started(tmp_path: Path, clock: FakeClock) -> None:
+    part = _part(tmp_path, clock, "exec sleep 600")
+    await part.stop()
+
+    with pytest.raises(BackendUnavailableError, match="part was stopped"):
+        await part.start()
+
+    assert part.pid is None
+
+
+async def test_one_that_is_stopped_while_it_starts_does_not_run_on(tmp_path: Path, clock: FakeClock) -> None:
+    part = _part(tmp_path, clock, "exec sleep 600")
+    starting = asyncio.create_task(part.start())
+    # So far that there is no way back, and not so far that it is known who runs.
+    await asyncio.sleep(0)
+    assert part.pid is None
+
+    stopping = asyncio.create_task(part.stop())
+    await eventually(lambda: _is_over(clock, starting, stopping))
+
+    await asyncio.gather(starting, stopping)
+    assert part.pid is None
+    assert part.child.exit_code is not None

@@ -5,7 +5,7 @@ An agent that dies leaves its server running, which goes on taking writes beside
 
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -64,6 +64,11 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     #: Behind the primary; `unknown` in words.
     lag: int | str = 0
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether it takes writes."""
+        return self.role in ("leader", "primary")
 
 
 class _Members(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,6 +145,16 @@ async def members(node: Node) -> Sequence[Member]:
         return []
 
 
+async def own(node: Node) -> Member | None:
+    """How an agent's own server stands, also while the agents cannot agree; None when it does not tell."""
+    reply = await asking.get(node.agent_port, "/patroni")
+    status = _status(reply.body)
+    # One that could not ask its server remembers a role all the same.
+    if reply.status != 200 or status.state in ("", "unknown"):
+        return None
+    return Member(name=node.name, role=status.role, state=status.state, lag="unknown")
+
+
 def server_processes(data: Path) -> Sequence[int]:
     """The server's process and those of its sessions, the server's first."""
     pid = processes.postmaster(data)
@@ -184,8 +199,3 @@ def _status(body: bytes) -> _Status:
         return msgspec.json.decode(body, type=_Status)
     except msgspec.MsgspecError:
         return _Status()
-
-
-def by_name(found: Sequence[Member]) -> Mapping[str, Member]:
-    """Members by their agent's name."""
-    return {member.name: member for member in found}
