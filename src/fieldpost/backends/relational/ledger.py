@@ -5,8 +5,8 @@ from datetime import datetime
 from uuid import UUID
 
 from fieldpost.backends.relational import claims, deliveries, dispatching, recording, retention, waiting_files
-from fieldpost.backends.relational.grouping import Grouped
 from fieldpost.backends.relational.rows import Executor
+from fieldpost.grouping import Grouped
 from fieldpost.messages.requests import Priority, Request, RequestState, RequestStatus
 from fieldpost.messages.responses import Job, Problem
 from fieldpost.ports.ledger import Ledger

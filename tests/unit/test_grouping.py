@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from fieldpost.backends.relational.grouping import Grouped
+from fieldpost.grouping import Grouped
 from tests.support.waiting import eventually
 
 
