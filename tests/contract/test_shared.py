@@ -186,6 +186,29 @@ async def test_many_values_can_be_put_at_once(shared: Shared, named: Named) -> N
         assert [b"%d" % number for number in numbers] == found
 
 
+async def test_what_many_callers_put_at_once_is_there_each_for_its_own_time(
+    shared: Shared, clock: FakeClock, named: Named
+) -> None:
+    def seconds(number: int) -> float:
+        return LONG_SECONDS if number % 3 else SHORT_SECONDS
+
+    puts = (
+        shared.values.put([(named(str(number)), b"%d" % number)], ttl_seconds=seconds(number)) for number in range(300)
+    )
+    cut_short = asyncio.create_task(shared.values.put([(named("cut"), b"")], ttl_seconds=LONG_SECONDS))
+    await asyncio.sleep(0)
+    cut_short.cancel()
+    await asyncio.gather(*puts)
+
+    async def are_gone() -> bool:
+        clock.advance(SHORT_SECONDS / 2)
+        return await shared.values.get(named("0")) is None and await shared.values.get(named("297")) is None
+
+    await eventually(are_gone)
+    found = [await shared.values.get(named(str(number))) for number in range(300) if number % 3]
+    assert [b"%d" % number for number in range(300) if number % 3] == found
+
+
 async def test_a_value_can_be_replaced(shared: Shared, named: Named) -> None:
     await shared.values.put([(named("a"), b"1")], ttl_seconds=LONG_SECONDS)
     await shared.values.put([(named("a"), b"2")], ttl_seconds=LONG_SECONDS)

@@ -1,17 +1,21 @@
 """Short-lived values as keys that expire; the first to go when Redis runs out of memory."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import islice
+from typing import NamedTuple
 
 from fieldpost.backends.redis_cluster.client import CALL_SECONDS, Client
 from fieldpost.backends.redis_cluster.link import Link
 from fieldpost.backends.redis_cluster.spreading import spread
 from fieldpost.errors import BackendUnavailableError
+from fieldpost.grouping import Grouped
 
 _PREFIX = b"fieldpost:value:"
 _BATCH_VALUES = 1000
-#: For all batches of one call together.
+_MAX_CALLS = 256
+#: For all batches of one call together, its wait for others' included.
 _PUT_SECONDS = 1.5 * CALL_SECONDS
 
 
@@ -20,14 +24,14 @@ class RedisValues:
 
     def __init__(self, link: Link) -> None:
         self._link = link
+        #: A door remembers every request that it accepts: what is accepted at once goes at once.
+        self._putting = Grouped(self._put_all, max_calls=_MAX_CALLS)
 
     async def put(self, values: Sequence[tuple[str, bytes]], *, ttl_seconds: float) -> None:
         """Sets values, many in one round trip."""
-        rest = iter(values)
         try:
             async with asyncio.timeout(_PUT_SECONDS):
-                while batch := [(_PREFIX + key.encode(), value) for key, value in islice(rest, _BATCH_VALUES)]:
-                    await self._put(batch, ttl_seconds)
+                await self._putting.call(_Put(values, ttl_seconds))
         except (BackendUnavailableError, TimeoutError):
             return
 
@@ -39,8 +43,25 @@ class RedisValues:
         except BackendUnavailableError:
             return None
 
+    async def _put_all(self, puts: Sequence["_Put"]) -> Sequence[None]:
+        together: defaultdict[float, list[tuple[str, bytes]]] = defaultdict(list)
+        for put in puts:
+            together[put.ttl_seconds] += put.values
+        for ttl_seconds, values in together.items():
+            rest = iter(values)
+            while batch := [(_PREFIX + key.encode(), value) for key, value in islice(rest, _BATCH_VALUES)]:
+                await self._put(batch, ttl_seconds)
+        return [None] * len(puts)
+
     async def _put(self, batch: Sequence[tuple[bytes, bytes]], ttl_seconds: float) -> None:
         async def put(client: Client, values: Sequence[tuple[bytes, bytes]]) -> None:
             await client.put(values, ttl_seconds=ttl_seconds)
 
         await spread(self._link, batch, put)
+
+
+class _Put(NamedTuple):
+    """One call."""
+
+    values: Sequence[tuple[str, bytes]]
+    ttl_seconds: float
