@@ -1,6 +1,7 @@
 """What shared state over Redis does when Redis fails: nothing raises, nothing hangs, and all of it comes back by itself."""
 
 import asyncio
+import binascii
 import gc
 import signal
 import warnings
@@ -25,6 +26,8 @@ from tests.support.waiting import eventually
 #: Spread over all nodes.
 CHANNELS = [f"devices.{number}" for number in range(24)]
 KEYS = [f"key-{number}" for number in range(24)]
+#: The last slot of the first of three masters.
+FIRST_RANGE = 5460
 #: Ten times and more what any call may take: who hangs is found, a busy machine is not blamed.
 HANGING_SECONDS = 15.0
 
@@ -210,6 +213,21 @@ async def test_a_part_that_stays_away_takes_the_others_not_with_it(engine_place:
 
         await asyncio.to_thread(cluster.restart, 1)
         await house.works()
+
+
+async def test_what_many_put_at_the_moment_a_node_dies_is_there_where_nodes_live(engine_place: Engines) -> None:
+    cluster = await asyncio.to_thread(Redis, engine_place)
+    keys = [f"key-{number}" for number in range(50)]
+    async with _house(cluster.url) as house:
+        await house.works()
+        await asyncio.to_thread(cluster.kill, 1)
+        await asyncio.gather(*(house.here.values.put([(key, b"")], ttl_seconds=600) for key in keys))
+
+        held = [await command(node.port, "KEYS fieldpost:value:*") for node in cluster.nodes[1:]]
+        expected = {
+            key for key in keys if binascii.crc_hqx(f"fieldpost:value:{key}".encode(), 0) % 16_384 > FIRST_RANGE
+        }
+        assert expected == {key for key in keys if f"fieldpost:value:{key}\r\n".encode() in b"".join(held)}
 
 
 async def test_work_goes_on_without_redis_once_another_holders_time_is_over(single: SingleRedis) -> None:

@@ -12,6 +12,7 @@ from fieldpost.backends.redis_cluster.link import Link, State
 #: Shape: (n, 2): key, item.
 Items = Sequence[tuple[bytes, bytes]]
 Send = Callable[[Client, Items], Awaitable[None]]
+Way = Callable[[Link, Items, Send], Awaitable[None]]
 
 
 async def spread(link: Link, items: Items, send: Send) -> None:
@@ -20,10 +21,23 @@ async def spread(link: Link, items: Items, send: Send) -> None:
     Raises:
         BackendUnavailableError: some were not sent.
     """
-    if link.state is not State.PARTIAL:
-        await link.call(lambda client: send(client, items))
-        return
-    # The vendor's client sends nothing of a batch as long as a part of it has nowhere to go.
+    if link.state is State.PARTIAL:
+        await apart(link, items, send)
+    else:
+        await together(link, items, send)
+
+
+async def together(link: Link, items: Items, send: Send) -> None:
+    """Sends items in one round trip to each node; all of them or, as long as a part has nowhere to go, perhaps none.
+
+    Raises:
+        BackendUnavailableError: some were not sent.
+    """
+    await link.call(lambda client: send(client, items))
+
+
+async def apart(link: Link, items: Items, send: Send) -> None:
+    """Sends items range by range, so that what can be sent is; see `spread`."""
     groups: defaultdict[int, list[tuple[bytes, bytes]]] = defaultdict(list)
     for item in items:
         groups[range_of(item[0])].append(item)
