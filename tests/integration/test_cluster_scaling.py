@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from fieldpost.cluster import state
+from fieldpost.cluster import bringing_up, state
 from fieldpost.cluster.cluster import Cluster
 from fieldpost.cluster.commands import Commands
 from fieldpost.cluster.control import Command, ask, serving
@@ -68,11 +68,15 @@ async def test_going_down_in_the_middle_ends_what_was_begun() -> None:
         async with asyncio.TaskGroup() as tasks, serving(cluster.directory, _commands(cluster).handle):
             asked = tasks.create_task(_error_of(cluster, Command(verb="scale", role="gateway", count=6)))
             # At every step: by the next look in a while all of them would have begun.
-            while "gateway-2" not in cluster.parts or cluster.parts["gateway-2"].pid is None:
-                await asyncio.sleep(0)
+            async with asyncio.timeout(30):
+                while "gateway-2" not in cluster.parts or cluster.parts["gateway-2"].pid is None:
+                    await asyncio.sleep(0)
 
         assert "the cluster is stopping" in asked.result()
-        assert _gateways(cluster) == 1
+        assert state.read(cluster.directory) == cluster.state
+        assert cluster.state.topology.roles["gateway"] == 1
+        await bringing_up.take_down(cluster)
+        assert not any(part.pid for part in cluster.parts.values())
 
 
 async def test_a_process_that_does_not_become_ready_stays_and_goes_down_with_the_rest() -> None:
@@ -85,6 +89,32 @@ async def test_a_process_that_does_not_become_ready_stays_and_goes_down_with_the
 
         assert "the cluster is stopping" in asked.result()
         assert cluster.state.topology.roles["gateway"] == 2
+
+
+async def test_one_that_does_not_end_is_neither_counted_nor_begun_anew_and_those_beside_it_are_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with a_cluster(size=Size.DEFAULT) as cluster:
+        await keep_nginx(cluster)
+        for number in (1, 2, 3):
+            await keep(cluster, sleeping(cluster, f"gateway-{number}", role="gateway", port=number))
+        commands = _commands(cluster)
+
+        with monkeypatch.context() as patched:
+            # As one that hangs in the kernel.
+            patched.setattr(cluster.parts["gateway-3"].child, "stop", _hanging)
+            with pytest.raises(BackendUnavailableError, match="hangs"):
+                await commands.handle(Command(verb="scale", role="gateway", count=1))
+            assert {"gateway-1", "gateway-3"} == {name for name in cluster.parts if name.startswith("gateway")}
+            with pytest.raises(BackendUnavailableError, match="gateway-3 has not ended yet"):
+                await commands.handle(Command(verb="scale", role="gateway", count=3))
+
+        await commands.handle(Command(verb="scale", role="gateway", count=1))
+        assert _gateways(cluster) == 1
+
+
+async def _hanging() -> None:
+    raise BackendUnavailableError("it hangs")
 
 
 async def test_before_all_is_up_nothing_is_scaled() -> None:

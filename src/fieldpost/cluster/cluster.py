@@ -135,11 +135,14 @@ class Cluster:
         """Stops parts and keeps nothing of them.
 
         Raises:
-            BackendUnavailableError: one does not end; all of them stay known.
+            BackendUnavailableError: one does not end; it stays known.
         """
-        await self.stop(names)
-        for name in names:
-            self.parts.pop(name, None)
+        try:
+            await self.stop(names)
+        finally:
+            for name in names:
+                if name in self.parts and self.parts[name].pid is None:
+                    del self.parts[name]
 
     def let_go(self) -> None:
         """Keeps nothing running any more."""

@@ -87,7 +87,7 @@ async def serving(directory: Path, handle: Handler) -> AsyncIterator[None]:
         under_way = [task for task in answering if task is not None]
         for task in under_way:
             task.cancel()
-        await asyncio.gather(*under_way)
+        await asyncio.gather(*under_way, return_exceptions=True)
 
 
 async def ask(directory: Path, command: Command, *, seconds: float) -> Reply:

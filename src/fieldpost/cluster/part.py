@@ -65,6 +65,11 @@ class Part:
         return self.child.pid
 
     @property
+    def is_stopping(self) -> bool:
+        """Whether it is stopped for good, or was told to and has not ended yet."""
+        return self._is_stopping
+
+    @property
     def is_paused(self) -> bool:
         """Whether it was frozen."""
         return self.pid is not None and processes.is_frozen(self.pid)

@@ -40,7 +40,8 @@ async def join(nodes: Sequence[Node], *, replicas: int, clock: Clock) -> None:
     Raises:
         BackendUnavailableError: it cannot be made.
     """
-    if await _has_all_slots(nodes[0]):
+    # Any of them: one that has forgotten what it knew is no reason to begin anew.
+    if any([await _has_all_slots(node) for node in nodes]):
         if replicas:
             await _add_replicas(nodes, clock=clock)
         return
