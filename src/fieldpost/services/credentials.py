@@ -10,7 +10,13 @@ import hmac
 import re
 
 from fieldpost.clock import Clock
-from fieldpost.errors import DeviceDisabledError, ForbiddenError, UnauthenticatedError, UnavailableError
+from fieldpost.errors import (
+    BackendUnavailableError,
+    DeviceDisabledError,
+    ForbiddenError,
+    UnauthenticatedError,
+    UnavailableError,
+)
 from fieldpost.messages.devices import Credential
 from fieldpost.messages.events import FLEET_CHANNEL, CredentialsChanged
 from fieldpost.observability import get_logger
@@ -102,6 +108,9 @@ class Credentials:
         """As `authenticate`; a key that the snapshot does not have is looked up in the directory once, within bounds.
 
         So a key is good at every door as soon as it is given out, before the bus has told of it.
+
+        Raises:
+            BackendUnavailableError: the snapshot has no such device, and the directory cannot be asked now.
         """
         try:
             return self.authenticate(authorization)
@@ -109,7 +118,10 @@ class Credentials:
             match = _DEVICE_KEY.fullmatch(_bearer(authorization))
             if match is None or int(match[1]) > _MAX_DEVICE_ID:
                 raise
-            await self._ask(int(match[1]), hash_secret(match[2], self._backends.pepper))
+            device_id = int(match[1])
+            is_answered = await self._ask(device_id, hash_secret(match[2], self._backends.pepper))
+        if not is_answered and device_id not in self._devices:
+            raise BackendUnavailableError("it cannot be found out now whether this key is valid")
         return self.authenticate(authorization)
 
     def authenticate_operator(self, authorization: str | None) -> str:
@@ -152,24 +164,26 @@ class Credentials:
             else:
                 self._devices[device_id] = credential
 
-    async def _ask(self, device_id: int, key_hash: bytes) -> None:
-        """Reads one device's credential anew, or waits until another call has; with the database away it stays as it is."""
+    async def _ask(self, device_id: int, key_hash: bytes) -> bool:
+        """Reads one device's credential anew, or waits until another call has; whether the directory has answered."""
         asking = self._asking.get(device_id)
         if asking is not None:
             await asking.wait()
-            return
-        if not self._unknown.may_ask(device_id, key_hash):
-            return
+        if self._unknown.is_answered(device_id, key_hash):
+            return True
+        if asking is not None or not self._unknown.may_ask():
+            return False
         asking = self._asking[device_id] = asyncio.Event()
         try:
             async with asyncio.timeout(_ASK_SECONDS):
                 await self.reload(device_id)
         except (TimeoutError, UnavailableError) as error:
             log.warning("key_not_looked_up", summed=True, device_id=device_id, error=repr(error))
+            return False
         else:
             found = self._devices.get(device_id)
-            if found is None or found.key_hash != key_hash:
-                self._unknown.note_wrong(device_id, key_hash)
+            self._unknown.note(device_id, key_hash, is_wrong=found is None or found.key_hash != key_hash)
+            return True
         finally:
             del self._asking[device_id]
             asking.set()

@@ -24,17 +24,19 @@ class UnknownKeys:
         self._wrong: TTLCache[tuple[int, bytes], None] = TTLCache(_MAX_REMEMBERED, ttl=remember_seconds, timer=now)
         self._asked: TTLCache[int, None] = TTLCache(_MAX_REMEMBERED, ttl=_DEVICE_SECONDS, timer=now)
 
-    def may_ask(self, device_id: int, key_hash: bytes) -> bool:
-        """Whether the directory is asked about this device now; then it counts as asked."""
-        if (device_id, key_hash) in self._wrong or device_id in self._asked:
-            return False
+    def is_answered(self, device_id: int, key_hash: bytes) -> bool:
+        """Whether the directory was asked about this device a moment ago, or about this key before."""
+        return (device_id, key_hash) in self._wrong or device_id in self._asked
+
+    def may_ask(self) -> bool:
+        """Whether the directory may be asked once more now."""
         self._bucket, is_taken = take(
             self._bucket, now_seconds=self._clock.monotonic(), per_second=_PER_SECOND, burst=_BURST
         )
-        if is_taken:
-            self._asked[device_id] = None
         return is_taken
 
-    def note_wrong(self, device_id: int, key_hash: bytes) -> None:
-        """The directory does not have this key for this device."""
-        self._wrong[device_id, key_hash] = None
+    def note(self, device_id: int, key_hash: bytes, *, is_wrong: bool) -> None:
+        """The directory has answered."""
+        self._asked[device_id] = None
+        if is_wrong:
+            self._wrong[device_id, key_hash] = None
