@@ -7,10 +7,11 @@ from fieldpost.errors import UnreachableError
 
 _BETWEEN_SECONDS = 1.0
 _CALL_SECONDS = 5.0
+_NOT_READY = 503
 
 
 class Pulse:
-    """Asks for `/health` every second."""
+    """Asks for `/ready` every second: one that is busy or leaves is up, one that only starts is not."""
 
     def __init__(self, url: str, *, gone_seconds: float, clock: Clock) -> None:
         self.is_up = True
@@ -39,6 +40,7 @@ class Pulse:
 
 async def _is_alive(client: httpx.AsyncClient) -> bool:
     try:
-        return (await client.get("/health")).is_success
+        answer = await client.get("/ready")
     except httpx.TransportError:
         return False
+    return answer.is_success or (answer.status_code == _NOT_READY and b'"starting"' not in answer.content)

@@ -42,7 +42,7 @@ class Starting:
 
     def reasons(self) -> Sequence[str]:
         """Why nothing is served yet."""
-        awaited = [] if self._awaited is None else [f"engines are awaited: {self._awaited.detail}"]
+        awaited = [] if self._awaited is None else [f"engines are awaited: {self._awaited.title}"]
         return ["starting", *awaited]
 
     @asynccontextmanager

@@ -1,6 +1,8 @@
 """A server that is away for a while is waited for; one that has gone for good ends the run. Over real sockets."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -14,13 +16,27 @@ from tests.support.waiting import eventually
 
 
 class Healthy(BaseHTTPRequestHandler):
+    status = 200
+    body = b""
+
     def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("content-length", "0")
+        self.send_response(self.status)
+        self.send_header("content-length", str(len(self.body)))
         self.end_headers()
+        self.wfile.write(self.body)
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
         """Says nothing."""
+
+
+class Starting(Healthy):
+    status = 503
+    body = b'{"status":"not ready","reasons":["starting"]}'
+
+
+class Draining(Healthy):
+    status = 503
+    body = b'{"status":"not ready","reasons":["draining"]}'
 
 
 async def test_a_server_that_stays_away_ends_the_run(clock: FakeClock) -> None:
@@ -40,15 +56,14 @@ async def test_a_server_that_stays_away_ends_the_run(clock: FakeClock) -> None:
     assert clock.monotonic() - started >= 30
 
 
-async def test_a_server_that_comes_back_is_waited_for(clock: FakeClock) -> None:
+@pytest.mark.parametrize("handler", [Healthy, Draining])
+async def test_a_server_that_comes_back_is_waited_for(clock: FakeClock, handler: type[Healthy]) -> None:
     port = free_port()
     pulse = Pulse(f"http://127.0.0.1:{port}", gone_seconds=1_000_000, clock=clock)
     beating = asyncio.create_task(pulse.run())
     await eventually(lambda: not pulse.is_up)
 
-    with ThreadingHTTPServer(("127.0.0.1", port), Healthy) as server:
-        serving = Thread(target=server.serve_forever)
-        serving.start()
+    with _serving(port, handler):
 
         def is_back() -> bool:
             clock.advance(1)
@@ -57,7 +72,33 @@ async def test_a_server_that_comes_back_is_waited_for(clock: FakeClock) -> None:
         await eventually(is_back)
         beating.cancel()
         await asyncio.wait([beating])
-        server.shutdown()
-        serving.join(30)
 
     assert beating.cancelled()
+
+
+async def test_a_server_that_never_gets_beyond_starting_is_away(clock: FakeClock) -> None:
+    port = free_port()
+    with _serving(port, Starting):
+        pulse = Pulse(f"http://127.0.0.1:{port}", gone_seconds=30, clock=clock)
+        beating = asyncio.create_task(pulse.run())
+
+        def has_ended() -> bool:
+            clock.advance(1)
+            return beating.done()
+
+        await eventually(has_ended)
+
+    with pytest.raises(UnreachableError):
+        await beating
+
+
+@contextmanager
+def _serving(port: int, handler: type[Healthy]) -> Iterator[None]:
+    with ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
+        serving = Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            serving.join(30)
