@@ -64,6 +64,7 @@ class Session:
                 await self._open(await self._link.connected())
                 opened = True
                 await self._watch()
+                log.debug("consumer_reopened", queues=self._consumer.queues)
                 self._close()
                 await self._consumer.wanted.wait()
                 continue
@@ -189,7 +190,7 @@ class Session:
         if consumer.is_full:
             await self._stop()
             consumer.put_back_excess()
-        if not self._tags and consumer.has_room:
+        elif not self._tags and consumer.has_room:
             await self._start()
 
     async def _stand_aside(self) -> bool:
