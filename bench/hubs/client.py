@@ -1,7 +1,8 @@
 """A client's WebSocket to any of the servers, as small as can be: whole frames, and short ones with an empty mask."""
 
 import asyncio
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 
 from bench.hubs.dialects import Dialect
 
@@ -101,3 +102,20 @@ class Client(asyncio.Protocol):
 
     def _send(self, kind: int, payload: bytes) -> None:
         self._transport.write(bytes((0x80 | kind, 0x80 | len(payload))) + b"\0\0\0\0" + payload)
+
+
+def count_lost(clients: Sequence[Client]) -> int:
+    """How many of them are not open any more."""
+    return sum(client.lost.done() for client in clients)
+
+
+def expect_open(clients: Sequence[Client]) -> None:
+    """A server that ends connections under load has no rate."""
+    if lost := count_lost(clients):
+        sys.exit(f"{lost} connections were lost")
+
+
+def expect_no_refusal(_client: Client, text: bytes) -> None:
+    """Nothing is to be refused for being much."""
+    if text.startswith(b'{"type":"Rejected"'):
+        sys.exit(f"refused: {text.decode()}")

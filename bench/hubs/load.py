@@ -15,17 +15,17 @@ import itertools
 import json
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import uvloop
 
 from bench.cluster.stream import identity
-from bench.hubs.client import Client
+from bench.hubs.client import Client, count_lost, expect_no_refusal, expect_open
 from bench.hubs.dialects import DIALECTS, Dialect
 from bench.hubs.meter import Meter
+from bench.hubs.news import News, is_news
 from bench.measuring import WARM_UP_SECONDS, figures
 from bench.processes import resident_bytes
 
@@ -38,8 +38,6 @@ _FIRST_CONNECTIONS = 300
 #: Until what was opened or closed has settled.
 _SETTLING_SECONDS = 1.5
 _GREETING_SECONDS = 30.0
-#: Shorter texts are no news.
-_NEWS_BYTES = 200
 
 
 class Load:
@@ -47,7 +45,6 @@ class Load:
 
     def __init__(self, dialect: Dialect, port: int, pid: int, keys: Sequence[str]) -> None:
         self.times: list[float] = []
-        self.refused = 0
         self._dialect = dialect
         self._port = port
         self._pid = pid
@@ -56,43 +53,38 @@ class Load:
         self._counted_from = self._deadline = float("inf")
 
     async def fan_out(self, connections: int, seconds: float) -> dict[str, float]:
-        """One more connection has the news sent; it counts when it is there, and its time when everybody has it."""
-        arrived: Counter[int] = Counter()
-        called: list[float] = []
+        """One more connection has the news sent; a frame counts when it is there, a time when everybody has one."""
+        news = News(connections)
 
         def call() -> None:
-            called.append(time.perf_counter())
+            news.call()
             caller.send(self._dialect.call(next(self._numbers)))
 
         def hear(client: Client, text: bytes) -> None:
-            if len(text) < _NEWS_BYTES:
+            if not is_news(text):
                 return
-            number = client.texts
-            client.texts = number + 1
-            arrived[number] += 1
-            if arrived[number] == connections:
-                del arrived[number]
-                now = time.perf_counter()
-                if self._counted_from <= now < self._deadline:
-                    self.times.append(now - called[number])
-                if now < self._deadline:
-                    call()
+            called = news.arrive(client.texts)
+            client.texts += 1
+            if called is None:
+                return
+            now = time.perf_counter()
+            if self._counted_from <= now < self._deadline:
+                self.times.append(now - called)
+            if now < self._deadline:
+                call()
 
         key = next(self._keys)
         clients = await self._open(connections, hear, key=key)
-        caller = (await self._open(1, lambda _client, _text: None, key=key))[0]
+        caller = (await self._open(1, expect_no_refusal, key=key))[0]
         self._begin(seconds)
         for _ in range(_NEWS_AT_ONCE):
             call()
         await self._until(self._counted_from)
         before = sum(client.texts for client in clients)
-        meter = Meter(self._pid)
-        await self._until(self._deadline)
-        found = meter.read()
-        _check(clients)
-        took = found.pop("took_seconds")
+        found = await self._metered()
+        expect_open(clients)
         frames = sum(client.texts for client in clients) - before
-        return {**figures(self.times, took=took), **found, "per_second": frames / took}
+        return {**self._figures(found), "per_second": frames / found["took_seconds"]}
 
     async def echo(self, connections: int, seconds: float) -> dict[str, float]:
         """Each has one small text under way."""
@@ -107,12 +99,10 @@ class Load:
         """Each has one request under way, and acknowledges its answer."""
 
         def hear(client: Client, text: bytes) -> None:
-            if text.startswith(b'{"type":"ResponseReady"'):
-                client.send(b'{"type":"Ack","request_ids":["%s"]}' % identity(text, b'"request_id":"'))
-            elif text.startswith(b'{"type":"Rejected"'):
-                self.refused += 1
-            else:
+            expect_no_refusal(client, text)
+            if not text.startswith(b'{"type":"ResponseReady"'):
                 return
+            client.send(b'{"type":"Ack","request_ids":["%s"]}' % identity(text, b'"request_id":"'))
             if self._note(client):
                 client.send(self._dialect.call(next(self._numbers)))
 
@@ -125,10 +115,8 @@ class Load:
             for _ in range(at_once):
                 tasks.create_task(self._connect_again())
             await self._until(self._counted_from)
-            meter = Meter(self._pid)
-            await self._until(self._deadline)
-            found = meter.read()
-        return {**figures(self.times, took=found.pop("took_seconds")), **found}
+            found = await self._metered()
+        return self._figures(found)
 
     async def idle(self, connections: int, seconds: float) -> dict[str, float]:
         """What memory each takes, and what CPU all of them while they say nothing."""
@@ -141,15 +129,12 @@ class Load:
         took = time.perf_counter() - started
         await asyncio.sleep(_SETTLING_SECONDS)
         full_bytes = resident_bytes(self._pid)
-        meter = Meter(self._pid)
-        await asyncio.sleep(seconds)
-        found = meter.read()
-        del found["took_seconds"]
+        self._deadline = time.perf_counter() + seconds
         return {
-            **found,
+            **await self._metered(),
             "per_second": connections / took,
             "bytes_per_connection": (full_bytes - empty_bytes) / connections,
-            "held": connections - _lost([*first, *clients]),
+            "held": connections - count_lost([*first, *clients]),
         }
 
     async def _closed(
@@ -165,12 +150,9 @@ class Load:
             client.sent = time.perf_counter()
             client.send(first(next(self._numbers)))
         await self._until(self._counted_from)
-        meter = Meter(self._pid)
-        await self._until(self._deadline)
-        found = meter.read()
-        _check(clients)
-        figured = figures(self.times, took=found.pop("took_seconds"))
-        return {**figured, **found, "refused": self.refused}
+        found = await self._metered()
+        expect_open(clients)
+        return self._figures(found)
 
     async def _open(
         self, connections: int, hear: Callable[[Client, bytes], None] = lambda _client, _text: None, *, key: str = ""
@@ -214,33 +196,28 @@ class Load:
         client.sent = now
         return now < self._deadline
 
+    async def _metered(self) -> dict[str, float]:
+        """What CPU is taken from now to the deadline."""
+        meter = Meter(self._pid)
+        await self._until(self._deadline)
+        return meter.read()
+
+    def _figures(self, found: Mapping[str, float]) -> dict[str, float]:
+        return {**figures(self.times, took=found["took_seconds"]), **found}
+
     async def _until(self, at: float) -> None:
         await asyncio.sleep(max(0.0, at - time.perf_counter()))
 
 
-def _check(clients: Sequence[Client]) -> None:
-    """A server that ends connections under load has no rate."""
-    if lost := _lost(clients):
-        sys.exit(f"{lost} connections were lost")
-
-
-def _lost(clients: Sequence[Client]) -> int:
-    return sum(client.lost.done() for client in clients)
-
-
 async def _run(load: Load, mode: str, amount: int, seconds: float) -> dict[str, float]:
-    match mode:
-        case "fan-out":
-            return await load.fan_out(amount, seconds)
-        case "echo":
-            return await load.echo(amount, seconds)
-        case "answered":
-            return await load.answered(amount, seconds)
-        case "connecting":
-            return await load.connecting(amount, seconds)
-        case "idle":
-            return await load.idle(amount, seconds)
-    sys.exit(f"unknown mode {mode}")
+    modes = {
+        "fan-out": load.fan_out,
+        "echo": load.echo,
+        "answered": load.answered,
+        "connecting": load.connecting,
+        "idle": load.idle,
+    }
+    return await modes[mode](amount, seconds)
 
 
 if __name__ == "__main__":

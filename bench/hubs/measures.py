@@ -2,6 +2,7 @@
 
 import resource
 import statistics
+import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -28,8 +29,8 @@ CALLERS = 64
 IDLE_CONNECTIONS = 2_000
 #: Held by one process at once.
 FLEET_CONNECTIONS = 10_000
-#: Open files of the load and of the server beside their connections.
-_OTHER_FILES = 200
+#: Open files of the load and of the server beside these connections.
+_OTHER_FILES = 500
 
 
 class Measure(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,4 +102,4 @@ def _connections_possible() -> int:
     """Of one process; what is started has the same limit."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-    return limit - _OTHER_FILES
+    return (sys.maxsize if limit == resource.RLIM_INFINITY else limit) - _OTHER_FILES

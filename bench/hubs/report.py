@@ -16,8 +16,9 @@ from bench.hubs.measures import (
     per_core,
     ratio_per_core,
 )
+from bench.hubs.servers import FIELDPOST
 from bench.measures import Samples, median
-from bench.tables import Aim, Part, Run, Table, at_least, below, compared, judged, refusals, shown
+from bench.tables import Aim, Part, Run, Table, at_least, below, compared, judged, shown
 
 _RATES = (FAN_OUT, ECHO, ANSWERED, CONNECTING)
 _MEMORY = (IDLE, FLEET)
@@ -53,13 +54,12 @@ def aims(samples: Samples) -> Sequence[Aim]:
 
 def ratios(samples: Samples) -> Sequence[tuple[str, float]]:
     """Further comparisons, without an aim."""
-    pairs = [(FAN_OUT, "picows"), *((kind, peer) for kind in (ECHO, CONNECTING) for peer in SERVERS if peer in _PEERS)]
+    peers = [server for server in SERVERS if server != FIELDPOST]
+    pairs = [(FAN_OUT, "picows"), *((kind, peer) for kind in (ECHO, CONNECTING) for peer in peers)]
     return [
         (f"{kind}, to {SERVERS[peer]}", ratio_per_core(samples, named(kind), named(kind, peer))) for kind, peer in pairs
     ]
 
-
-_PEERS = [server for server in SERVERS if named(FAN_OUT, server) != named(FAN_OUT)]
 
 _EXPLANATION = f"""\
 - Every server is one process, pinned to one core with all its threads, its loop uvloop; the load, raw sockets and frames
@@ -70,8 +70,9 @@ _EXPLANATION = f"""\
   as Fieldpost does. None of them asks for a key, keeps anything, or bounds what waits for a slow reader.
 - *Fan-out*: {measures.LISTENERS} connections, frames of about 300 bytes to all of them; the next is asked for when all
   have one, four are under way. Peers send theirs to all they hold. Fieldpost's is an answer: a request is posted over
-  one more connection, recorded, answered by the echo model, and its `ResponseReady` goes to all connections of that one
-  device; nobody acknowledges. Times are from asking to when the last connection has it.
+  one more connection, recorded, answered by the echo model (once for all those frames), and its `ResponseReady` goes to
+  all connections of that one device, each of which checks that it is new; nobody acknowledges, and no sweep is due.
+  Times are from asking to when the last connection has it.
 - *Echo*: {measures.CALLERS} connections, each sends a small text when it has the one before back; `Ping` and `Pong` with
   a nonce for Fieldpost. *Answered*: `Request`, `Accepted`, `ResponseReady`, `Ack` and `Acked`, with the echo model.
 - *Connecting*: {measures.CALLERS} at once, each from `connect` over the handshake to the first frame (Fieldpost checks
@@ -119,7 +120,7 @@ def _names(samples: Samples, kinds: Sequence[str]) -> Sequence[str]:
 
 
 def _notes(samples: Samples, run: Run) -> Sequence[str]:
-    notes = [f"{run.rounds} rounds of {run.seconds:g} s for each measure, medians.", *refusals(samples)]
+    notes = [f"{run.rounds} rounds of {run.seconds:g} s for each measure, medians."]
     if named(FLEET) not in samples:
         notes.append(f"Open files are limited: {MEASURES[FLEET].amount} connections were not tried.")
     notes += [
