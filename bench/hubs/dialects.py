@@ -12,7 +12,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     #: What is said to the server's first text, when that does not greet yet.
     opening: bytes = b""
     greeting: bytes
-    #: Has the server send a frame of about 300 bytes to all that are connected; numbers differ.
+    #: Has the server send a frame of about 330 bytes to all that are connected; numbers differ.
     call: Callable[[int], bytes]
     ping: Callable[[int], bytes]
     pong: bytes

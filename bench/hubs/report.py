@@ -68,7 +68,7 @@ _EXPLANATION = f"""\
 - *Fieldpost* is the whole embedded product, all roles in one process. *Bare websockets* is the library alone, *bare
   picows* another one in C, the limit; *python-socketio* and *Django Channels* (its layer in memory) run under uvicorn,
   as Fieldpost does. None of them asks for a key, keeps anything, or bounds what waits for a slow reader.
-- *Fan-out*: {measures.LISTENERS} connections, frames of about 300 bytes to all of them; the next is asked for when all
+- *Fan-out*: {measures.LISTENERS} connections, frames of about 330 bytes to all of them; the next is asked for when all
   have one, four are under way. Peers send theirs to all they hold. Fieldpost's is an answer: a request is posted over
   one more connection, recorded, answered by the echo model (once for all those frames), and its `ResponseReady` goes to
   all connections of that one device, each of which checks that it is new; nobody acknowledges, and no sweep is due.
