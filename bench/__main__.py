@@ -1,4 +1,4 @@
-"""`make bench`: intake, whole way and latency, embedded and over real engines, beside peers; writes docs/benchmarks.md."""
+"""`make bench`: intake, whole way, latency and hubs, embedded and over real engines; writes docs/benchmarks.md."""
 
 import argparse
 import os
@@ -11,6 +11,8 @@ from rich.console import Console
 from bench import embedded, measures, report
 from bench.cluster import measures as cluster_measures
 from bench.cluster import report as cluster
+from bench.hubs import measures as hub_measures
+from bench.hubs import report as hubs
 from bench.tables import Part, Run
 
 
@@ -46,7 +48,11 @@ def _cluster(run: Run, tell: Callable[[str], None]) -> Part:
     return cluster.part(cluster_measures.measure(rounds=run.rounds, seconds=run.seconds, tell=tell), run)
 
 
-_PARTS = {"embedded": _embedded, "cluster": _cluster}
+def _hubs(run: Run, tell: Callable[[str], None]) -> Part:
+    return hubs.part(hub_measures.measure(rounds=run.rounds, seconds=run.seconds, tell=tell), run)
+
+
+_PARTS = {"embedded": _embedded, "cluster": _cluster, "hubs": _hubs}
 
 if __name__ == "__main__":
     main()

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 #: Not counted: connections are made, caches and pools are filled.
 WARM_UP_SECONDS = 1.0
 
+#: What a server that sends to all of its WebSockets sends: as long as a short answer of Fieldpost in its frame.
+NEWS = "n" * 332
+
 
 def figures(times: Sequence[float], *, took: float) -> dict[str, float]:
     """Rate and quantiles of what took so long each, in seconds."""

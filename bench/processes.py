@@ -44,6 +44,12 @@ def cpu_seconds(pid: int) -> float:
     return sum(int(field) for field in fields[11:15]) / _TICKS_PER_SECOND
 
 
+def resident_bytes(pid: int) -> int:
+    """What it has in memory of its own and of files."""
+    pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
 def cores() -> tuple[set[int], set[int]]:
     """One core for the server, another for the load; the same where there is only one."""
     available = sorted(os.sched_getaffinity(0))
@@ -51,13 +57,17 @@ def cores() -> tuple[set[int], set[int]]:
 
 
 @contextlib.contextmanager
-def running(name: str, directory: Path) -> Iterator[Server]:
+def running(name: str, directory: Path, *, devices: int = DEVICES) -> Iterator[Server]:
     """The server of this name (`bench.servers`), listening, on the server's core."""
-    port = _free_port()
+    port = free_port()
     process = start(["bench.servers", name, str(port), str(directory)], affinity=cores()[0])
     try:
-        _wait(port, process)
-        keys = ["fp_1_" + "x" * 43] if name == "starlette" else add_devices(port, directory)
+        wait_until_listening(port, process)
+        keys: Sequence[str] = ["fp_1_" + "x" * 43]
+        if name != "starlette":
+            # It listens before it is able to serve.
+            _wait_until_ready(port)
+            keys = add_devices(port, directory, devices)
         file = directory / "keys"
         file.write_text("\n".join(keys), encoding="ascii")
         yield Server(port=port, pid=process.pid, keys=file)
@@ -122,14 +132,16 @@ def start(
         )
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def _wait(port: int, process: "subprocess.Popen[bytes]") -> None:
+def wait_until_listening(port: int, process: "subprocess.Popen[bytes]") -> None:
+    """Returns when the process takes connections."""
     deadline = time.perf_counter() + _START_SECONDS
     while time.perf_counter() < deadline:
         if process.poll() is not None:
@@ -151,7 +163,16 @@ def _serves(port: int) -> bool:
         return False
 
 
-def add_devices(port: int, directory: Path) -> Sequence[str]:
+def _wait_until_ready(port: int) -> None:
+    deadline = time.perf_counter() + _START_SECONDS
+    while time.perf_counter() < deadline:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=5):
+            return
+        time.sleep(0.05)
+    raise SystemExit("the server is not ready")
+
+
+def add_devices(port: int, directory: Path, count: int = DEVICES) -> Sequence[str]:
     """Keys of new devices, made by the operator's HTTP."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/admin/devices",
@@ -162,7 +183,7 @@ def add_devices(port: int, directory: Path) -> Sequence[str]:
         },
     )
     keys: list[str] = []
-    for _ in range(DEVICES):
+    for _ in range(count):
         with urllib.request.urlopen(request, timeout=30) as reply:
             keys.append(json.load(reply)["key"])
     return keys

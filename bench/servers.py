@@ -1,6 +1,7 @@
 """The servers that are measured, each a process of its own: `python -m bench.servers NAME PORT DIRECTORY`."""
 
 import sys
+from collections.abc import Mapping
 
 import msgspec
 import uvicorn
@@ -15,6 +16,10 @@ from fieldpost.house import ROLES
 from fieldpost.messages.requests import RequestBody
 from fieldpost.observability import configure_logs
 from fieldpost.supervisor.running import run
+
+#: A hub whose connections may all be one device's, which then hears all its answers without acknowledging any. A sweep would
+#: look at each answer once for every connection: as many as no device has.
+_FLEET: Mapping[str, object] = {"max_connections": 50_000, "max_unacknowledged": 1_000_000, "sweep_seconds": 60.0}
 
 _decode = msgspec.json.Decoder(RequestBody).decode
 
@@ -32,7 +37,7 @@ def bare_starlette(port: int) -> None:
     uvicorn.run(application, host="127.0.0.1", port=port, log_level="warning", access_log=False, loop="uvloop")
 
 
-def fieldpost(port: int, directory: str, without: tuple[str, ...]) -> None:
+def fieldpost(port: int, directory: str, without: tuple[str, ...], **sections: Mapping[str, object]) -> None:
     loaded = settings.load(
         {},
         overrides={
@@ -41,6 +46,7 @@ def fieldpost(port: int, directory: str, without: tuple[str, ...]) -> None:
             "model": {"url": "echo:", "name": "echo"},
             "queues": {"max_requests": 10_000_000, "max_results": 10_000_000},
             "log": {"level": "warning"},
+            **sections,
         },
     )
     configure_logs(style="json", level="warning")
@@ -56,5 +62,7 @@ if __name__ == "__main__":
             fieldpost(port, directory, ())
         case "fieldpost-waiting":
             fieldpost(port, directory, ("processor", "worker"))
+        case "fieldpost-hub":
+            fieldpost(port, directory, (), hub=_FLEET)
         case _:
             sys.exit(f"unknown server {name}")

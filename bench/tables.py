@@ -38,9 +38,9 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     explanation: str
 
 
-def at_least(what: str, value: float, least: float) -> Aim:
-    """A ratio that is to be as much."""
-    return Aim(what=what, value=value, aim=f"≥ {least:.2f}", is_met=value >= least)
+def at_least(what: str, value: float, least: float, *, unit: str = "×") -> Aim:
+    """A ratio, or another figure, that is to be as much."""
+    return Aim(what=what, value=value, aim=f"≥ {_number(least)}", is_met=value >= least, unit=unit)
 
 
 def below(what: str, value: float, most: float, *, unit: str = "ms") -> Aim:
@@ -51,7 +51,7 @@ def below(what: str, value: float, most: float, *, unit: str = "ms") -> Aim:
 def judged(aims: Sequence[Aim]) -> Table:
     """Aims as a table."""
     lines = [
-        (aim.what, f"{aim.value:.2f} {aim.unit}", f"{aim.aim} {aim.unit}", "met" if aim.is_met else "not met")
+        (aim.what, f"{_number(aim.value)} {aim.unit}", f"{aim.aim} {aim.unit}", "met" if aim.is_met else "not met")
         for aim in aims
     ]
     return ("Aims", ["figure", "median", "aim", ""], lines)
@@ -73,3 +73,8 @@ def refusals(samples: Samples) -> Sequence[str]:
     """What to say where requests were refused."""
     counts = {name: sum(sample.get("refused", 0) for sample in found) for name, found in samples.items()}
     return [f"{name}: {count:.0f} requests were refused." for name, count in counts.items() if count]
+
+
+def _number(value: float) -> str:
+    """With what places say something."""
+    return f"{value:.2f}" if value < 100 else f"{value:.0f}"
