@@ -1,14 +1,12 @@
 """Starts what is measured and what measures, each a process of its own on its own core."""
 
 import contextlib
-import http
 import json
 import os
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -146,21 +144,10 @@ def wait_until_listening(port: int, process: "subprocess.Popen[bytes]") -> None:
     while time.perf_counter() < deadline:
         if process.poll() is not None:
             raise SystemExit(f"the server ended with {process.returncode}")
-        if _serves(port):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         time.sleep(0.05)
-    raise SystemExit("the server does not serve")
-
-
-def _serves(port: int) -> bool:
-    """Whether it answers, and not that it only starts; what a peer says is no matter."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=1):
-            return True
-    except urllib.error.HTTPError as error:
-        return error.code != http.HTTPStatus.SERVICE_UNAVAILABLE
-    except OSError:
-        return False
+    raise SystemExit("the server does not listen")
 
 
 def _wait_until_ready(port: int) -> None:
