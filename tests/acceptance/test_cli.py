@@ -369,26 +369,28 @@ def test_listening_with_a_wrong_key_ends_with_one_line(server: Server) -> None:
 
 def test_what_an_operator_tells_is_printed_by_who_listens(server: Server, key: str, tmp_path: Path) -> None:
     said, as_json = tmp_path / "said", tmp_path / "json"
-    environment = server.environment | {"FIELDPOST_KEY": key}
-    with said.open("wb") as out, as_json.open("wb") as lines:
-        listening = [
-            subprocess.Popen(_command("listen", "--count", "2", *words), stdout=file, env=environment)
-            for words, file in (((), out), (("--json",), lines))
+    keys = (key, server.add_device()[1])
+    listening = []
+    try:
+        for own, words, path in zip(keys, ((), ("--json",)), (said, as_json), strict=True):
+            with path.open("wb") as out:
+                command = _command("listen", "--count", "2", *words)
+                listening.append(subprocess.Popen(command, stdout=out, env=server.environment | {"FIELDPOST_KEY": own}))
+            first = _fieldpost(server, "send", "Why?", key=own).out.strip()
+            eventually_now(lambda: first in path.read_text())  # noqa: B023 called at once
+        devices = [word for own in keys for word in ("--device", _id_of(own))]
+        told = _fieldpost(server, "broadcast", "Snow on the pass.", "--kind", "truck", *devices)
+        others = [
+            _fieldpost(server, "broadcast", "For others.", "--kind", "office", "--json"),
+            _fieldpost(server, "broadcast", "For others.", "--device", "1000001", "--device", "1000002"),
         ]
-        try:
-            first = _fieldpost(server, "send", "Why?", key=key).out.strip()
-            eventually_now(lambda: first in said.read_text() and first in as_json.read_text())
-            told = _fieldpost(server, "broadcast", "Snow on the pass.", "--kind", "truck", "--device", _id_of(key))
-            others = [
-                _fieldpost(server, "broadcast", "For others.", "--kind", "office", "--json"),
-                _fieldpost(server, "broadcast", "For others.", "--device", "1000001", "--device", "1000002"),
-            ]
-            _fieldpost(server, "send", "And why?", key=key)
-            statuses = [process.wait(DEADLINE_SECONDS) for process in listening]
-        finally:
-            for process in listening:
-                process.kill()
-                process.wait(DEADLINE_SECONDS)
+        for own in keys:
+            _fieldpost(server, "send", "And why?", key=own)
+        statuses = [process.wait(DEADLINE_SECONDS) for process in listening]
+    finally:
+        for process in listening:
+            process.kill()
+            process.wait(DEADLINE_SECONDS)
 
     broadcast_id = told.out.strip()
     assert [0, 0, 0] == [told.status, *statuses]
