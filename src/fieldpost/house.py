@@ -23,6 +23,7 @@ from fieldpost.roles.processor import Processor
 from fieldpost.roles.watcher import Watcher
 from fieldpost.roles.worker import Worker
 from fieldpost.services.answers import Answers
+from fieldpost.services.broadcasting import Broadcasting
 from fieldpost.services.credentials import Credentials
 from fieldpost.services.intake import Intake
 from fieldpost.services.mailbox import Mailbox
@@ -136,6 +137,7 @@ def assemble(
             clock=clock,
             credentials=credentials,
             registration=registration,
+            broadcasting=Broadcasting(bus=backends.shared.bus, clock=clock, source=source),
             intake=intake,
             answers=answers,
             mailbox=mailbox,

@@ -201,6 +201,12 @@ class Metrics:
             registry=self.registry,
         )
         self.sessions = Gauge("fieldpost_hub_sessions", "WebSocket and SSE sessions", registry=self.registry)
+        self.broadcasts = Counter(
+            "fieldpost_hub_broadcasts_total",
+            "Broadcasts by what a session did with them: sent, left_out (it had no room)",
+            ["outcome"],
+            registry=self.registry,
+        )
         self.answer_seconds = Histogram(
             "fieldpost_answer_seconds",
             "From acceptance to final answer, by model and outcome",

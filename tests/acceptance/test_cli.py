@@ -364,6 +364,78 @@ def test_listening_with_a_wrong_key_ends_with_one_line(server: Server) -> None:
     assert _is_one_line(ran.err)
 
 
+# Broadcasts
+
+
+def test_what_an_operator_tells_is_printed_by_who_listens(server: Server, key: str, tmp_path: Path) -> None:
+    said, as_json = tmp_path / "said", tmp_path / "json"
+    keys = (key, server.add_device()[1])
+    listening = []
+    try:
+        for own, words, path in zip(keys, ((), ("--json",)), (said, as_json), strict=True):
+            with path.open("wb") as out:
+                command = _command("listen", "--count", "2", *words)
+                listening.append(subprocess.Popen(command, stdout=out, env=server.environment | {"FIELDPOST_KEY": own}))
+            first = _fieldpost(server, "send", "Why?", key=own).out.strip()
+            eventually_now(lambda: first in path.read_text())  # noqa: B023 called at once
+        devices = [word for own in keys for word in ("--device", _id_of(own))]
+        told = _fieldpost(server, "broadcast", "Snow on the pass.", "--kind", "truck", *devices)
+        others = [
+            _fieldpost(server, "broadcast", "For others.", "--kind", "office", "--json"),
+            _fieldpost(server, "broadcast", "For others.", "--device", "1000001", "--device", "1000002"),
+        ]
+        for own in keys:
+            _fieldpost(server, "send", "And why?", key=own)
+        statuses = [process.wait(DEADLINE_SECONDS) for process in listening]
+    finally:
+        for process in listening:
+            process.kill()
+            process.wait(DEADLINE_SECONDS)
+
+    broadcast_id = told.out.strip()
+    assert [0, 0, 0] == [told.status, *statuses]
+    assert {"id"} == set(others[0].json())
+    assert 0 == others[1].status
+    assert f"{broadcast_id}  broadcast\nSnow on the pass.\n\n" in said.read_text()
+    told_lines = [json.loads(line) for line in as_json.read_text().splitlines() if broadcast_id in line]
+    assert [{"broadcast_id": broadcast_id, "text": "Snow on the pass."}] == told_lines
+    assert "For others." not in said.read_text() + as_json.read_text()
+
+
+def test_a_broadcast_that_is_none_is_refused_with_one_line(server: Server) -> None:
+    ran = _fieldpost(server, "broadcast", " ")
+
+    assert (1, "") == (ran.status, ran.out)
+    assert _is_one_line(ran.err)
+    assert "text" in ran.err
+
+
+def test_a_broadcast_that_cannot_be_printed_ends_the_listening(server: Server, key: str) -> None:
+    with Path("/dev/full").open("wb") as full:
+        listening = subprocess.Popen(
+            _command("listen"),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=server.environment | {"FIELDPOST_KEY": key},
+            text=True,
+        )
+    try:
+
+        def has_ended() -> bool:
+            _fieldpost(server, "broadcast", "Snow.", "--device", _id_of(key))
+            return listening.poll() is not None
+
+        eventually_now(has_ended)
+        _, errors = listening.communicate(timeout=DEADLINE_SECONDS)
+    finally:
+        listening.kill()
+        listening.wait(DEADLINE_SECONDS)
+
+    assert 1 == listening.returncode
+    assert _is_one_line(errors)
+    assert "No space left on device" in errors
+
+
 # An output that takes nothing
 
 
@@ -456,7 +528,7 @@ def test_the_version_is_shown(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("send",), ("listen",), ("devices",), ("devices", "add"), ("up",), ("config",)]
+    "command", [(), ("send",), ("listen",), ("broadcast",), ("devices",), ("devices", "add"), ("up",), ("config",)]
 )
 def test_every_command_explains_itself(server: Server, command: tuple[str, ...]) -> None:
     ran = _fieldpost(server, *command, "--help")

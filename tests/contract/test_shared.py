@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
+from uuid import uuid4
 
 import pytest
 import pytest_asyncio
@@ -10,9 +11,11 @@ import pytest_asyncio
 from fieldpost.backends import memory
 from fieldpost.backends.redis_cluster.opening import open_shared
 from fieldpost.clock import SystemClock
-from fieldpost.messages.events import CredentialsChanged, Event
+from fieldpost.messages.broadcasts import MAX_DEVICES, MAX_TEXT_CHARACTERS, NewBroadcast
+from fieldpost.messages.events import DEVICE_CHANNELS, Broadcast, CredentialsChanged, Event
 from fieldpost.messages.instances import Instance
 from fieldpost.ports.shared import MAX_UNREAD, Shared, Subscription
+from fieldpost.services.broadcasting import events_of
 from tests.support.clock import FakeClock
 from tests.support.engines import Engines, SingleRedis
 from tests.support.waiting import eventually
@@ -53,6 +56,10 @@ def _event(number: int) -> Event:
     return CredentialsChanged(device_id=number)
 
 
+def _numbers(events: Sequence[Event]) -> list[int]:
+    return [event.device_id for event in events if isinstance(event, CredentialsChanged)]
+
+
 async def _receive(subscription: Subscription) -> Sequence[Event]:
     async with asyncio.timeout(30):
         return await subscription.receive()
@@ -64,7 +71,7 @@ async def _hear(subscription: Subscription, count: int) -> list[int]:
     while len(numbers) < count:
         events = await _receive(subscription)
         assert events, "a loss is told"
-        numbers += [event.device_id for event in events]
+        numbers += _numbers(events)
     return numbers
 
 
@@ -88,7 +95,7 @@ async def test_a_waiting_subscriber_wakes(shared: Shared, named: Named) -> None:
         await asyncio.sleep(0)
         await shared.bus.publish(named("a"), [_event(1)])
 
-        assert [1] == [event.device_id for event in await waiting]
+        assert [1] == _numbers(await waiting)
 
 
 async def test_a_cancelled_receive_loses_nothing(shared: Shared, named: Named) -> None:
@@ -100,7 +107,7 @@ async def test_a_cancelled_receive_loses_nothing(shared: Shared, named: Named) -
             await shared.bus.publish(named("a"), [_event(number)])
             waiting.cancel()
             await asyncio.wait([waiting])
-            heard += [] if waiting.cancelled() else [event.device_id for event in waiting.result()]
+            heard += [] if waiting.cancelled() else _numbers(waiting.result())
 
         assert list(range(20)) == heard + await _hear(subscription, 20 - len(heard))
 
@@ -132,6 +139,20 @@ async def test_all_device_channels_can_be_followed(shared: Shared, named: Named)
         assert set(range(256)) == set(await _hear(subscription, 256))
 
 
+@pytest.mark.parametrize("step", [1, DEVICE_CHANNELS], ids=["over all channels", "all on one channel"])
+async def test_the_largest_broadcast_comes_through(shared: Shared, named: Named, step: int) -> None:
+    devices = tuple(2**62 + number * step for number in range(MAX_DEVICES))
+    new = NewBroadcast(text="😀" * MAX_TEXT_CHARACTERS, devices=devices)
+    heard: set[int] = set()
+    async with shared.bus.subscribe([named(f"devices.{number}") for number in range(DEVICE_CHANNELS)]) as subscription:
+        while heard != set(devices):
+            for channel, event in events_of(new, uuid4()):
+                await shared.bus.publish(named(channel), [event])
+            # A loss is told where the engine was slow; what is too large for it would never come.
+            while heard != set(devices) and (events := await _receive(subscription)):
+                heard |= {one for event in events if isinstance(event, Broadcast) for one in event.device_ids}
+
+
 async def test_two_concurrent_first_subscribers_both_hear(shared: Shared, named: Named) -> None:
     async def hear() -> int:
         async with shared.bus.subscribe([named("a")]) as subscription:
@@ -155,7 +176,7 @@ async def test_a_subscriber_that_does_not_read_is_told_that_it_lost_something(sh
 
         assert () == await _receive(sleeper)
         await shared.bus.publish(named("a"), [_event(5)])
-        while [5] != [event.device_id for event in await _receive(sleeper)][-1:]:
+        while [5] != _numbers(await _receive(sleeper))[-1:]:
             pass
 
 

@@ -46,7 +46,7 @@ class Listener:
     async def listen(self) -> None:
         while True:
             events = await self._subscription.receive()
-            self.heard |= {event.device_id for event in events}
+            self.heard |= {event.device_id for event in events if isinstance(event, CredentialsChanged)}
             self.losses += not events
 
 

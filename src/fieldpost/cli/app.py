@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from fieldpost.cli import cluster, db, demo, devices, listen, send, show, up
+from fieldpost.cli import broadcast, cluster, db, demo, devices, listen, send, show, up
 from fieldpost.cli.roles import add_roles
 from fieldpost.errors import FieldpostError, OutputError
 
@@ -23,6 +23,7 @@ app.command("up")(up.up)
 add_roles(app)
 app.add_typer(devices.app, name="devices")
 app.add_typer(db.app, name="db")
+app.command("broadcast")(broadcast.broadcast)
 app.command("send")(send.send)
 app.command("listen")(listen.listen)
 app.add_typer(cluster.app, name="cluster")

@@ -1,4 +1,4 @@
-"""`fieldpost listen`: prints a device's answers as they come."""
+"""`fieldpost listen`: prints a device's answers, and what operators tell it, as they come."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +9,7 @@ from fieldpost.cli.server import AsJson, Key, Url
 from fieldpost.errors import FieldpostError
 
 if TYPE_CHECKING:
+    from fieldpost.client import Broadcast
     from fieldpost.messages.responses import Response
 
 
@@ -18,7 +19,7 @@ def listen(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Prints answers as they come, also those missed so far, and acknowledges them; Ctrl-C ends it."""
+    """Prints answers as they come, also those missed so far, and acknowledges them; broadcasts too. Ctrl-C ends it."""
     import asyncio
     import contextlib
 
@@ -27,15 +28,37 @@ def listen(
 
 
 async def _listen(count: int | None, key: str | None, url: str | None, as_json: bool) -> None:
+    import asyncio
+
     from fieldpost.client import AsyncClient
 
     printed = 0
-    async with AsyncClient(url, key) as client, client.connect(on_trouble=_Complaints().tell) as stream:
-        while count is None or printed < count:
-            response = await stream.receive()
-            _print(response, as_json)
-            stream.acknowledge(response)
-            printed += 1
+    unprinted: list[OSError] = []
+    listening = asyncio.current_task()
+    assert listening is not None
+
+    def tell(broadcast: "Broadcast") -> None:
+        try:
+            _print_broadcast(broadcast, as_json)
+        except OSError as error:
+            # Raised here it would be the connection's error.
+            unprinted.append(error)
+            listening.cancel()
+
+    try:
+        async with (
+            AsyncClient(url, key) as client,
+            client.connect(on_trouble=_Complaints().tell, on_broadcast=tell) as stream,
+        ):
+            while count is None or printed < count:
+                response = await stream.receive()
+                _print(response, as_json)
+                stream.acknowledge(response)
+                printed += 1
+    except asyncio.CancelledError:
+        if unprinted:
+            raise unprinted[0] from None
+        raise
 
 
 class _Complaints:
@@ -61,3 +84,12 @@ def _print(response: "Response", as_json: bool) -> None:
     else:
         typer.echo(reason(response))
     typer.echo("")
+
+
+def _print_broadcast(broadcast: "Broadcast", as_json: bool) -> None:
+    if as_json:
+        import json
+
+        typer.echo(json.dumps({"broadcast_id": str(broadcast.broadcast_id), "text": broadcast.text}))
+        return
+    typer.echo(f"{broadcast.broadcast_id}  broadcast\n{broadcast.text}\n")

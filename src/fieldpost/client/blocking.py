@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 from uuid import UUID
 
 from fieldpost.client.client import GIVE_UP_SECONDS, AsyncClient
-from fieldpost.client.link import OnChunk, OnTrouble
+from fieldpost.client.link import OnBroadcast, OnChunk, OnTrouble
 from fieldpost.client.posting import Question
 from fieldpost.client.standing import Standing
 from fieldpost.client.stream import Stream
@@ -174,13 +174,28 @@ class Client:
         """Tells the server that the device has these answers; returns when that is recorded."""
         self._loop.run(self._client.acknowledge(request_ids))
 
-    def connect(self, *, on_trouble: OnTrouble | None = None, on_chunk: OnChunk | None = None) -> "BlockingStream":
-        """A listener that can also post; use it as a context manager. Both functions are called in the client's thread."""
-        return BlockingStream(self._loop, lambda: self._client.connect(on_trouble=on_trouble, on_chunk=on_chunk))
+    def connect(
+        self,
+        *,
+        on_trouble: OnTrouble | None = None,
+        on_chunk: OnChunk | None = None,
+        on_broadcast: OnBroadcast | None = None,
+    ) -> "BlockingStream":
+        """A listener that can also post; use it as a context manager. The functions are called in the client's thread."""
+        return BlockingStream(
+            self._loop,
+            lambda: self._client.connect(on_trouble=on_trouble, on_chunk=on_chunk, on_broadcast=on_broadcast),
+        )
 
-    def listen(self, *, on_trouble: OnTrouble | None = None, on_chunk: OnChunk | None = None) -> Iterator[Response]:
+    def listen(
+        self,
+        *,
+        on_trouble: OnTrouble | None = None,
+        on_chunk: OnChunk | None = None,
+        on_broadcast: OnBroadcast | None = None,
+    ) -> Iterator[Response]:
         """Every answer, for ever; acknowledged when the next one is asked for."""
-        with self.connect(on_trouble=on_trouble, on_chunk=on_chunk) as stream:
+        with self.connect(on_trouble=on_trouble, on_chunk=on_chunk, on_broadcast=on_broadcast) as stream:
             for response in stream:
                 yield response
                 stream.acknowledge(response)

@@ -12,7 +12,7 @@ import msgspec
 
 from fieldpost.client.address import find
 from fieldpost.client.http import Http
-from fieldpost.client.link import OnChunk, OnTrouble
+from fieldpost.client.link import OnBroadcast, OnChunk, OnTrouble
 from fieldpost.client.posting import Question, post_safely, prepare
 from fieldpost.client.retrying import Retrying
 from fieldpost.client.standing import Standing
@@ -201,13 +201,20 @@ class AsyncClient:
         for request_id in request_ids:
             await self._acknowledge(request_id, give_up_seconds=self._give_up_seconds)
 
-    def connect(self, *, on_trouble: OnTrouble | None = None, on_chunk: OnChunk | None = None) -> Stream:
+    def connect(
+        self,
+        *,
+        on_trouble: OnTrouble | None = None,
+        on_chunk: OnChunk | None = None,
+        on_broadcast: OnBroadcast | None = None,
+    ) -> Stream:
         """A listener that can also post; use it as a context manager.
 
         Args:
             on_trouble: hears why there is no connection, each time that one is lost or cannot be made.
             on_chunk: hears pieces of answers in the making, of models that stream. They are a preview: a higher
                 `attempt` starts anew, pieces may be missing, and the answer comes whole all the same.
+            on_broadcast: hears what operators tell connected devices. Who is not connected then never does.
         """
         return Stream(
             self._address,
@@ -215,11 +222,16 @@ class AsyncClient:
             give_up_seconds=self._give_up_seconds,
             on_trouble=on_trouble,
             on_chunk=on_chunk,
+            on_broadcast=on_broadcast,
             opened=self._streams,
         )
 
     async def listen(
-        self, *, on_trouble: OnTrouble | None = None, on_chunk: OnChunk | None = None
+        self,
+        *,
+        on_trouble: OnTrouble | None = None,
+        on_chunk: OnChunk | None = None,
+        on_broadcast: OnBroadcast | None = None,
     ) -> AsyncGenerator[Response, None]:
         """Every answer for this device that is not acknowledged yet, then every further one, for ever.
 
@@ -230,7 +242,7 @@ class AsyncClient:
         Raises:
             FieldpostError: the server refuses this device for good. Being offline is no error.
         """
-        async with self.connect(on_trouble=on_trouble, on_chunk=on_chunk) as stream:
+        async with self.connect(on_trouble=on_trouble, on_chunk=on_chunk, on_broadcast=on_broadcast) as stream:
             while True:
                 response = await stream.receive()
                 yield response

@@ -43,6 +43,8 @@ _encode = msgspec.json.Encoder().encode
 
 #: Hears pieces of answers in the making.
 OnChunk = Callable[[frames.ResponseChunkFrame], None]
+#: Hears what operators tell.
+OnBroadcast = Callable[[frames.BroadcastFrame], None]
 #: Hears why there is no connection, each time that one is lost or cannot be made.
 OnTrouble = Callable[[FieldpostError], None]
 
@@ -58,12 +60,14 @@ class Link:
         retrying: Retrying,
         on_trouble: OnTrouble | None,
         on_chunk: OnChunk | None = None,
+        on_broadcast: OnBroadcast | None = None,
     ) -> None:
         self._address = address
         self._inbox = inbox
         self._retrying = retrying
         self._on_trouble = on_trouble
-        self._on_chunk = on_chunk
+        self._on_chunk = on_chunk or _unheard
+        self._on_broadcast = on_broadcast or _unheard
         self._socket: ClientConnection | None = None
         #: Connected, or never again.
         self._is_decided = asyncio.Event()
@@ -194,8 +198,10 @@ class Link:
             case frames.ResponseReadyFrame():
                 await self._inbox.put(read_response(frame.response))
             case frames.ResponseChunkFrame():
-                if self._on_chunk is not None:
-                    self._on_chunk(frame)
+                self._on_chunk(frame)
+                return
+            case frames.BroadcastFrame():
+                self._on_broadcast(frame)
                 return
             case frames.Accepted():
                 self._settle(frame.ref, frame.request_id)
@@ -256,3 +262,7 @@ class Link:
             page, self._next_page = frames.HelloPage(after=self._next_page), None
             return page
         return None
+
+
+def _unheard(_frame: frames.ServerFrame) -> None:
+    """Nobody wants to hear of it."""

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from fieldpost.client.address import Address
 from fieldpost.client.inbox import Inbox
-from fieldpost.client.link import Link, OnChunk, OnTrouble
+from fieldpost.client.link import Link, OnBroadcast, OnChunk, OnTrouble
 from fieldpost.client.posting import Question, post_safely, prepare
 from fieldpost.client.retrying import Retrying
 from fieldpost.errors import FieldpostError
@@ -40,6 +40,7 @@ class Stream:
         give_up_seconds: float,
         on_trouble: OnTrouble | None,
         on_chunk: OnChunk | None,
+        on_broadcast: OnBroadcast | None,
         opened: "set[Stream]",
     ) -> None:
         self._address = address
@@ -47,7 +48,14 @@ class Stream:
         self._give_up_seconds = give_up_seconds
         self._turns = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._inbox = Inbox(MAX_UNREAD)
-        self._link = Link(address, inbox=self._inbox, retrying=retrying, on_trouble=on_trouble, on_chunk=on_chunk)
+        self._link = Link(
+            address,
+            inbox=self._inbox,
+            retrying=retrying,
+            on_trouble=on_trouble,
+            on_chunk=on_chunk,
+            on_broadcast=on_broadcast,
+        )
         self._opened = opened
         self._keeping: asyncio.Task[None] | None = None
 

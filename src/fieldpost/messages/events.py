@@ -1,12 +1,14 @@
 """Events on the bus: hints that something happened; whoever misses one finds out from the ledger.
 
-Channels: `devices.<0..255>` by hash of the device id (a listener hears only devices it holds), `fleet` for everyone.
+Channels: `devices.<0..255>` by hash of the device id (a listener hears only devices it holds), `fleet` for everyone. Only
+a `Broadcast` is no hint: nothing remembers it, and whoever misses it has missed it.
 """
 
 from uuid import UUID
 
 import msgspec
 
+from fieldpost.messages.devices import DeviceKind
 from fieldpost.messages.requests import RequestState
 
 #: How many channels devices hash into.
@@ -58,7 +60,19 @@ class CredentialsChanged(msgspec.Struct, frozen=True, kw_only=True, tag_field="t
     device_id: int
 
 
-Event = StateChanged | ResponseReady | ResponseChunk | Acknowledged | CredentialsChanged
+class Broadcast(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """An operator tells connected devices something: all, or those of this channel that are named, or those of a kind."""
+
+    broadcast_id: UUID
+    text: str
+    kind: DeviceKind | None = None
+    #: Empty for all.
+    device_ids: tuple[int, ...] = ()
+
+
+#: About one device.
+DeviceEvent = StateChanged | ResponseReady | ResponseChunk | Acknowledged | CredentialsChanged
+Event = DeviceEvent | Broadcast
 
 
 def device_channel(device_id: int) -> str:

@@ -95,6 +95,13 @@ class ResponseReadyFrame(msgspec.Struct, frozen=True, kw_only=True, tag_field="t
     response: msgspec.Raw
 
 
+class BroadcastFrame(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="Broadcast"):
+    """Server: an operator tells this device something; comes at most once to a connection, and is not acknowledged."""
+
+    broadcast_id: UUID
+    text: str
+
+
 class Ack(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True, forbid_unknown_fields=True):
     """Device: has these answers."""
 
@@ -129,5 +136,15 @@ class Draining(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=
 DeviceFrame = HelloPage | RequestFrame | Cancel | Ack | Ping | Pong
 #: What the server sends.
 ServerFrame = (
-    Hello | Accepted | Rejected | Cancelled | ResponseChunkFrame | ResponseReadyFrame | Acked | Ping | Pong | Draining
+    Hello
+    | Accepted
+    | Rejected
+    | Cancelled
+    | ResponseChunkFrame
+    | ResponseReadyFrame
+    | BroadcastFrame
+    | Acked
+    | Ping
+    | Pong
+    | Draining
 )

@@ -5,11 +5,11 @@ Hints only: a listener that missed something is told so, and asks the ledger.
 
 import asyncio
 from collections import Counter, defaultdict, deque
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from uuid import UUID
 
-from fieldpost.messages.events import Event, ResponseChunk, ResponseReady, StateChanged, device_channel
+from fieldpost.messages.events import Broadcast, Event, ResponseChunk, ResponseReady, StateChanged, device_channel
 from fieldpost.ports.backends import Backends
 from fieldpost.ports.shared import Subscription
 
@@ -18,7 +18,11 @@ MAX_UNREAD = 1000
 
 
 class Listener:
-    """The events of one device, or of one of its requests, for one session or waiting call."""
+    """The events of one device, or of one of its requests, for one session or waiting call.
+
+    Args:
+        device_id: 0 for none in particular.
+    """
 
     def __init__(self, device_id: int, request_id: UUID | None) -> None:
         self.device_id = device_id
@@ -71,6 +75,8 @@ class Mailbox:
     def __init__(self, backends: Backends) -> None:
         self._bus = backends.shared.bus
         self._listeners: defaultdict[tuple[int, UUID | None], set[Listener]] = defaultdict(set)
+        #: They hear broadcasts. These are not handed on here, for one may be meant for thousands.
+        self._for_broadcasts: set[Listener] = set()
         #: How many listeners each channel has, and the channels that the subscription follows.
         self._wanted: Counter[str] = Counter()
         self._followed: set[str] = set()
@@ -99,6 +105,16 @@ class Mailbox:
             if not self._wanted[channel]:
                 del self._wanted[channel]
                 await self._follow_as_wanted(channel)
+
+    @contextmanager
+    def hear_broadcasts(self) -> Iterator[Listener]:
+        """Hears the broadcasts to devices that are listened for, and perhaps to others; without those to all or a kind."""
+        listener = Listener(0, None)
+        self._for_broadcasts.add(listener)
+        try:
+            yield listener
+        finally:
+            self._for_broadcasts.discard(listener)
 
     def narrow(self, listener: Listener, request_id: UUID) -> None:
         """Lets a listener for a whole device hear of one request only from now on; what it has of others is thrown away."""
@@ -140,6 +156,10 @@ class Mailbox:
                 await subscription.unfollow([channel])
 
     def _hand_on(self, event: Event) -> None:
+        if isinstance(event, Broadcast):
+            for listener in self._for_broadcasts:
+                listener.put(event)
+            return
         for listener in self._listeners.get((event.device_id, None), ()):
             listener.put(event)
         request_id = _request_of(event)

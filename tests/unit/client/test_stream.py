@@ -348,3 +348,19 @@ async def test_a_stream_is_closed_for_good() -> None:
             await stream.post("Why?")
         with pytest.raises(RuntimeError, match="open already"):
             await stream.__aenter__()
+
+
+async def test_frames_that_nobody_here_wants_or_knows_are_left_alone() -> None:
+    answer = _answers(1)[0]
+
+    async def talk(peer: Peer) -> None:
+        await peer.hello()
+        await peer.say("Broadcast", broadcast_id=uuid4(), text="Snow.", colour="white")
+        await peer.say("Novelty", text="of a later server")
+        await peer.say("ResponseReady", response=answer)
+        await peer.stay()
+
+    async with _streaming(HastyClock(), talk) as (stream, troubles):
+        assert answer == await _receive(stream)
+
+    assert [] == troubles

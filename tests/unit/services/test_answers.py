@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from fieldpost.messages.events import Event, ResponseChunk, ResponseReady, device_channel
+from fieldpost.messages.events import DeviceEvent, ResponseChunk, ResponseReady, device_channel
 from fieldpost.messages.requests import Request
 from fieldpost.ports.backends import Backends
 from fieldpost.ports.ledger_values import Finish
@@ -38,11 +38,11 @@ async def _finish(backends: Backends, request: Request, clock: FakeClock) -> Non
     await ledger.claims.finish([Finish(request_id=request.id, attempt=1, response=a_response(request))], [], now=now)
 
 
-async def _publish(backends: Backends, event: Event) -> None:
+async def _publish(backends: Backends, event: DeviceEvent) -> None:
     await backends.shared.bus.publish(device_channel(event.device_id), [event])
 
 
-def _chunk(request_id: UUID | None = None) -> Event:
+def _chunk(request_id: UUID | None = None) -> DeviceEvent:
     return ResponseChunk(request_id=request_id or uuid4(), device_id=1, attempt=1, index=0, offset=0, text="Nine")
 
 

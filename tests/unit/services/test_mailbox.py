@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 
-from fieldpost.messages.events import DEVICE_CHANNELS, Event, ResponseChunk, device_channel
+from fieldpost.messages.events import DEVICE_CHANNELS, Broadcast, DeviceEvent, ResponseChunk, device_channel
 from fieldpost.ports.backends import Backends
 from fieldpost.services.mailbox import Listener, Mailbox
 from tests.support.slow_bus import SlowBus
@@ -39,11 +39,11 @@ async def _running(mailbox: Mailbox) -> AsyncIterator[None]:
         running.cancel()
 
 
-def _chunk(request_id: UUID, *, device_id: int = DEVICE, text: str = "") -> Event:
+def _chunk(request_id: UUID, *, device_id: int = DEVICE, text: str = "") -> DeviceEvent:
     return ResponseChunk(request_id=request_id, device_id=device_id, attempt=1, index=0, offset=0, text=text)
 
 
-async def _publish(bus: SlowBus, events: Iterable[Event]) -> None:
+async def _publish(bus: SlowBus, events: Iterable[DeviceEvent]) -> None:
     for event in events:
         await bus.publish(device_channel(event.device_id), [event])
 
@@ -180,3 +180,25 @@ async def test_listeners_that_came_before_the_subscription_was_made_are_told_to_
 
         assert [request_id] == await _heard(listener)
         running.cancel()
+
+
+async def test_a_broadcast_to_a_list_is_left_to_who_hands_them_on_a_few_at_a_time(
+    bus: SlowBus, mailbox: Mailbox
+) -> None:
+    request_id = uuid4()
+    broadcast = Broadcast(broadcast_id=uuid4(), text="Depot 3 is closed.", device_ids=(DEVICE,))
+    async with _running(mailbox), mailbox.listen(DEVICE) as listener:
+        with mailbox.hear_broadcasts() as broadcasts:
+            await bus.publish(CHANNEL, [broadcast])
+            await _publish(bus, [_chunk(request_id)])
+            async with asyncio.timeout(30):
+                events = await listener.receive()
+
+            assert [request_id] == [event.request_id for event in events if isinstance(event, ResponseChunk)]
+            assert 1 == len(events)
+            assert (broadcast,) == await broadcasts.receive()
+        await bus.publish(CHANNEL, [broadcast])
+        await _publish(bus, [_chunk(request_id)])
+
+        # Nobody keeps what nobody hands on.
+        assert [request_id] == await _heard(listener)

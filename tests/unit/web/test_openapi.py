@@ -16,6 +16,7 @@ async def test_what_is_served_is_described(document: dict[str, dict[str, dict[st
     paths = document["paths"]
 
     assert {"post", "get"} == set(paths["/v1/requests"])
+    assert {"post"} == set(paths["/admin/broadcasts"])
     assert {"get", "patch", "delete"} == set(paths["/admin/devices/{id}"])
     assert {"/v1/chat/completions", "/v1/models/{id}", "/v1/stream", "/health", "/ready", "/metrics"} <= set(paths)
     assert "/page/page.js" not in paths

@@ -5,11 +5,13 @@ from starlette.routing import BaseRoute
 from fieldpost.clock import Clock
 from fieldpost.ports.backends import Backends
 from fieldpost.roles.gateway.admin import AdminOperations
+from fieldpost.roles.gateway.broadcasts import BroadcastOperations
 from fieldpost.roles.gateway.chat import ChatOperations
 from fieldpost.roles.gateway.page import PageOperations
 from fieldpost.roles.gateway.requests import RequestOperations
 from fieldpost.roles.gateway.responses import ResponseOperations
 from fieldpost.services.answers import Answers
+from fieldpost.services.broadcasting import Broadcasting
 from fieldpost.services.credentials import Credentials
 from fieldpost.services.intake import Intake
 from fieldpost.services.mailbox import Mailbox
@@ -31,6 +33,7 @@ class Gateway:
         clock: Clock,
         credentials: Credentials,
         registration: Registration,
+        broadcasting: Broadcasting,
         intake: Intake,
         answers: Answers,
         mailbox: Mailbox,
@@ -49,6 +52,7 @@ class Gateway:
             settings=settings.chat, backends=backends, clock=clock, intake=intake, answers=answers, mailbox=mailbox
         )
         admin = AdminOperations(backends=backends, registration=registration)
+        broadcasts = BroadcastOperations(broadcasting)
         page = PageOperations(backends=backends, clock=clock, default_model=intake.default_model)
         # The most used first: routes are tried in this order.
         self._operations = [
@@ -56,6 +60,7 @@ class Gateway:
             *responses.operations(),
             *chat.operations(),
             *admin.operations(),
+            *broadcasts.operations(),
             *page.operations(),
         ]
 

@@ -35,6 +35,11 @@ class Budget:
         return self._unsent_bytes < self._max_bytes
 
     @property
+    def has_room_to_spare(self) -> bool:
+        """Whether half of it is free."""
+        return 2 * self._unsent_bytes < self._max_bytes
+
+    @property
     def share_bytes(self) -> int:
         """What one session may have unsent, at least a byte."""
         return max(1, self._max_bytes // max(1, self._sessions))

@@ -9,7 +9,7 @@ import msgspec
 
 from fieldpost.errors import FieldpostError, NotAcceptableError
 from fieldpost.messages.devices import Credential
-from fieldpost.messages.events import ResponseChunk
+from fieldpost.messages.events import Broadcast, ResponseChunk
 from fieldpost.observability import get_logger
 from fieldpost.roles.hub.feed import Feed, Voice
 from fieldpost.roles.hub.session import Session
@@ -37,6 +37,11 @@ class EventVoice:
         """Nothing: pieces are for `/v1/requests/{id}/events`."""
         return None
 
+    def broadcast(self, broadcast: Broadcast) -> bytes:
+        """A `broadcast`."""
+        data = {"broadcast_id": broadcast.broadcast_id, "text": broadcast.text}
+        return sse.event("broadcast", msgspec.json.encode(data))
+
     def leaving(self, reconnect_seconds: float) -> bytes:
         """A `draining`, and the time after which a browser's own client connects again."""
         data = msgspec.json.encode({"reconnect_seconds": reconnect_seconds})
@@ -57,7 +62,9 @@ class EventStream:
             summary="Listens for answers",
             handler=self._listen,
             caller=Caller.DEVICE,
-            answers={200: ("`hello`, `response`, `draining` and `error` events", None, "text/event-stream")},
+            answers={
+                200: ("`hello`, `response`, `broadcast`, `draining` and `error` events", None, "text/event-stream")
+            },
             problems=(406, 503),
             waits=True,
             tag="responses",

@@ -14,9 +14,9 @@ import msgspec
 
 from fieldpost.clock import Clock
 from fieldpost.errors import UnavailableError
-from fieldpost.messages.events import Acknowledged, Event, ResponseChunk, ResponseReady, StateChanged
+from fieldpost.messages.events import Acknowledged, Broadcast, Event, ResponseChunk, ResponseReady, StateChanged
 from fieldpost.messages.responses import StoredResponse
-from fieldpost.observability import get_logger
+from fieldpost.observability import Metrics, get_logger
 from fieldpost.roles.hub.budget import Budget
 from fieldpost.roles.hub.outbox import Outbox
 from fieldpost.roles.hub.window import Window
@@ -36,6 +36,10 @@ class Voice(Protocol):
 
     def chunk(self, chunk: ResponseChunk) -> bytes | None:
         """A piece of an answer in the making; None when this kind of session leaves them out."""
+        ...
+
+    def broadcast(self, broadcast: Broadcast) -> bytes:
+        """What an operator tells."""
         ...
 
     def leaving(self, reconnect_seconds: float) -> bytes:
@@ -71,6 +75,7 @@ class Feed:
         clock: Clock,
         retry_seconds: float,
         recheck_seconds: float,
+        metrics: Metrics,
     ) -> None:
         self._device_id = listener.device_id
         self._answers = answers
@@ -79,6 +84,7 @@ class Feed:
         self._budget = budget
         self._retry_seconds = retry_seconds
         self._recheck_seconds = recheck_seconds
+        self._metrics = metrics
         self.window = window
         self.outbox = outbox
         self.voice = voice
@@ -99,6 +105,10 @@ class Feed:
         """This answer is in the ledger; it is sent unless it was before. Never waits."""
         if not self.window.knows(request_id):
             self._listener.put(ResponseReady(request_id=request_id, device_id=self._device_id))
+
+    def tell(self, broadcast: Broadcast) -> None:
+        """Brings it after what was heard before, and after the greeting; without room it is left out. Never waits."""
+        self._listener.put(broadcast)
 
     def settle(self, request_ids: Sequence[UUID]) -> None:
         """The device has these answers; what waited for their places follows."""
@@ -200,6 +210,8 @@ class Feed:
                     self.outbox.put(payload)
             case Acknowledged():
                 self._settled(event.request_ids)
+            case Broadcast():
+                self._offer_broadcast(event)
             case StateChanged(status=status) if status.is_final:
                 self.window.is_behind = True
 
@@ -207,6 +219,12 @@ class Feed:
         """Sends the answer unless it was sent or settled before; without a place it stays behind, in the ledger."""
         if self.window.admit(request_id, since=since):
             self.outbox.put(self.voice.answer(request_id, body), answer_to=request_id)
+
+    def _offer_broadcast(self, broadcast: Broadcast) -> None:
+        has_room = self.outbox.has_room_to_spare
+        if has_room:
+            self.outbox.put(self.voice.broadcast(broadcast))
+        self._metrics.broadcasts.labels("sent" if has_room else "left_out").inc()
 
     async def _recover(self) -> None:
         """After a loss, and now and then: finds out what was acknowledged elsewhere, and has what was missed looked for."""

@@ -17,6 +17,7 @@ from fieldpost.errors import FieldpostError
 from fieldpost.messages.devices import Credential
 from fieldpost.observability import Metrics, get_logger
 from fieldpost.ports.backends import Backends
+from fieldpost.roles.hub.broadcasts import Broadcasts
 from fieldpost.roles.hub.budget import Budget
 from fieldpost.roles.hub.conversation import Conversation
 from fieldpost.roles.hub.events import EventStream
@@ -87,6 +88,8 @@ class Hub:
             limit_per_device=max(1, int(self._limits.device_share * self._settings.max_connections)),
             metrics=metrics,
         )
+        self._metrics = metrics
+        self._broadcasts = Broadcasts(bus=backends.shared.bus, mailbox=mailbox, sessions=self._sessions, clock=clock)
 
     def routes(self) -> list[BaseRoute]:
         """The WebSocket, and server-sent events on the same path."""
@@ -99,6 +102,7 @@ class Hub:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._look_at_keys())
             tasks.create_task(self._look_for_answers())
+            tasks.create_task(self._broadcasts.run())
 
     async def _look_at_keys(self) -> None:
         while True:
@@ -157,6 +161,7 @@ class Hub:
                 clock=self._clock,
                 retry_seconds=self._settings.sweep_seconds,
                 recheck_seconds=limits.recheck_seconds,
+                metrics=self._metrics,
             )
             session = Session(device=device, feed=feed, farewell_seconds=limits.farewell_seconds)
             with outbox, self._sessions.place(session):

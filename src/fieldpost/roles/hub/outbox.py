@@ -68,6 +68,12 @@ class Outbox:
         return self.has_room and self._budget.has_room
 
     @property
+    def has_room_to_spare(self) -> bool:
+        """Whether half of all bounds is free: what is not kept anywhere takes no more, so that answers have the rest."""
+        is_short = 2 * len(self._items) < self._max_items and 2 * self._size_bytes < self._max_bytes
+        return is_short and 2 * self._unsent_bytes < self._budget.share_bytes and self._budget.has_room_to_spare
+
+    @property
     def _unsent_bytes(self) -> int:
         return self._size_bytes + self._in_hand_bytes
 

@@ -7,7 +7,7 @@ import msgspec
 
 from fieldpost.messages import frames
 from fieldpost.messages.cursors import write_cursor
-from fieldpost.messages.events import ResponseChunk
+from fieldpost.messages.events import Broadcast, ResponseChunk
 from fieldpost.roles.hub.feed import Page
 from fieldpost.roles.hub.session import Session
 
@@ -28,6 +28,10 @@ class FrameVoice:
                 request_id=chunk.request_id, attempt=chunk.attempt, index=chunk.index, text=chunk.text
             )
         )
+
+    def broadcast(self, broadcast: Broadcast) -> bytes:
+        """A `Broadcast`."""
+        return encode(frames.BroadcastFrame(broadcast_id=broadcast.broadcast_id, text=broadcast.text))
 
     def leaving(self, reconnect_seconds: float) -> bytes:
         """A `Draining`."""
