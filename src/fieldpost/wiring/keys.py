@@ -48,7 +48,8 @@ async def pepper(directory: Path, devices: DeviceDirectory) -> bytes:
         ConfigError: it is missing or damaged.
     """
     path = directory / _PEPPER
-    if not path.exists() and await _is_in_use(devices):
+    # Looked for twice: another process may have made it, and noted so in the database, between the two questions.
+    if not path.exists() and await _is_in_use(devices) and not path.exists():
         raise ConfigError(f"{path} is missing, and no device's key can be checked without it; {_ADVICE}")
     return _pepper(path)
 

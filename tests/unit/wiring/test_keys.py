@@ -130,6 +130,24 @@ async def test_a_machine_that_comes_later_makes_no_pepper_of_its_own_and_is_told
     assert pepper == await _start(other, devices)
 
 
+async def test_one_that_starts_beside_the_first_takes_the_pepper_that_is_made_while_it_asks(
+    devices: DeviceDirectory, one: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peppers: list[bytes] = []
+    ask = type(devices).pepper_fingerprint
+
+    async def started_meanwhile(directory: DeviceDirectory) -> bytes | None:
+        monkeypatch.undo()
+        peppers.append(await _start(one, devices))
+        return await ask(directory)
+
+    monkeypatch.setattr(type(devices), "pepper_fingerprint", started_meanwhile)
+
+    own = await _start(one, devices)
+
+    assert [own] == peppers
+
+
 async def test_a_machine_with_another_pepper_is_refused(devices: DeviceDirectory, one: Path, other: Path) -> None:
     foreign = await keys.pepper(other, devices)
     pepper = await _start(one, devices)
