@@ -9,12 +9,18 @@ from fieldpost import settings
 from fieldpost.cluster import configuration, plan, topology
 from fieldpost.cluster.topology import Size
 
-_names = st.text("abcdefgh_", min_size=1)
+_names = st.text("abcdefgh_", min_size=1, max_size=8)
 _texts = st.text(st.characters(exclude_categories=["Cs"]))
 _plain = _texts | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
-_tables = st.lists(st.dictionaries(_names, _plain | st.lists(_texts), min_size=1), min_size=1)
+# Small ones: what may go wrong with many goes wrong with few, and making large ones takes a second each.
+_tables = st.lists(
+    st.dictionaries(_names, _plain | st.lists(_texts, max_size=3), min_size=1, max_size=3), min_size=1, max_size=3
+)
 _sections = st.dictionaries(
-    _names, st.dictionaries(_names, _plain | st.lists(_texts) | _tables, min_size=1), min_size=1
+    _names,
+    st.dictionaries(_names, _plain | st.lists(_texts, max_size=3) | _tables, min_size=1, max_size=3),
+    min_size=1,
+    max_size=3,
 )
 
 

@@ -182,9 +182,9 @@ async def test_a_deadline_fires_while_the_model_stalls_and_with_no_worker_at_all
     settings: Settings, backends: Backends, clock: FakeClock, intake: Intake, answers: Answers
 ) -> None:
     async with _running(settings, backends, clock, ScriptedModel(_never_answers)) as house:
-        stalled = await _response(answers, await _ask(intake, deadline_seconds=20), clock=clock)
+        stalled = await _response(answers, await _ask(intake, deadline_seconds=5), clock=clock)
         await house.lane.drain()
-        unworked = await _response(answers, await _ask(intake, deadline_seconds=20), clock=clock)
+        unworked = await _response(answers, await _ask(intake, deadline_seconds=5), clock=clock)
 
     assert [RequestState.EXPIRED] * 2 == [stalled.status, unworked.status]
 

@@ -61,7 +61,8 @@ async def test_the_pause_that_is_told_is_the_one_that_is_waited_also_after_a_hea
         keeping = asyncio.create_task(Keeping(clock, Metrics()).run("watcher", role))
 
         def turn() -> bool:
-            clock.advance(0.1)
+            # A step that passes over no pause, and none of a healthy run's length.
+            clock.advance(1.0 if len(starts) == 3 else 0.1)
             return len(starts) == 5
 
         await eventually(turn)
