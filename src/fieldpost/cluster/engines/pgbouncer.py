@@ -3,7 +3,6 @@
 Transaction mode: a transaction has a connection to itself, a client has not.
 """
 
-import asyncio
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +13,9 @@ from fieldpost.cluster import readiness, templates
 from fieldpost.cluster.child import Program
 from fieldpost.cluster.engines.patroni import MAX_CONNECTIONS
 from fieldpost.cluster.engines.postgresql import SUPERUSER, binary_directory
+from fieldpost.cluster.tools import output_of
 from fieldpost.cluster.users import User, make_directory
-from fieldpost.errors import BackendUnavailableError, ConfigError
+from fieldpost.errors import ConfigError
 
 #: Database names that clients ask for: the primary's, and each server's by its number.
 DATABASE = "fieldpost"
@@ -118,20 +118,9 @@ async def command(pool: Pool, *words: str) -> str:
     Raises:
         BackendUnavailableError: it refuses, or does not answer.
     """
-    process = await asyncio.create_subprocess_exec(
+    psql = [
         str(binary_directory() / "psql"), "--no-psqlrc", "--quiet", "--tuples-only", "--no-align",
         "--host=127.0.0.1", f"--port={pool.port}", f"--username={SUPERUSER}", f"--dbname={_CONSOLE}",
         *(f"--command={each}" for each in words),
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    try:
-        async with asyncio.timeout(_COMMAND_SECONDS):
-            output, _ = await process.communicate()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        raise BackendUnavailableError(f"{pool.name} does not answer on its console") from None
-    text = output.decode(errors="replace").strip()
-    if process.returncode:
-        raise BackendUnavailableError(f"{pool.name} refuses: {text}")
-    return text
+    ]  # fmt: skip
+    return await output_of(psql, doing=f"{pool.name}'s console", seconds=_COMMAND_SECONDS)

@@ -8,8 +8,9 @@ import msgspec
 
 from fieldpost.cluster import templates
 from fieldpost.cluster.child import Program
-from fieldpost.cluster.users import User, as_user, make_directory
-from fieldpost.errors import BackendUnavailableError, ConfigError
+from fieldpost.cluster.tools import output_of
+from fieldpost.cluster.users import User, make_directory
+from fieldpost.errors import ConfigError
 
 SUPERUSER = "postgres"
 _MAKE_SECONDS = 60.0
@@ -113,18 +114,4 @@ async def run(command: list[str], directory: Path, user: User | None) -> None:
     Raises:
         BackendUnavailableError: it failed; with its output.
     """
-    process = await asyncio.create_subprocess_exec(
-        *as_user(user, command),
-        cwd=directory,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    try:
-        async with asyncio.timeout(_MAKE_SECONDS):
-            output, _ = await process.communicate()
-    except TimeoutError:
-        process.kill()
-        raise BackendUnavailableError(f"{Path(command[0]).name} did not end in time") from None
-    if process.returncode:
-        raise BackendUnavailableError(f"{Path(command[0]).name} failed:\n{output.decode(errors='replace')}")
+    await output_of(command, doing=Path(command[0]).name, seconds=_MAKE_SECONDS, directory=directory, user=user)

@@ -9,7 +9,7 @@ import msgspec
 from fieldpost.clock import Clock
 from fieldpost.cluster import readiness
 from fieldpost.cluster.engines.redis import Node
-from fieldpost.errors import BackendUnavailableError
+from fieldpost.cluster.tools import output_of
 
 _CREATE_SECONDS = 30.0
 _MEET_SECONDS = 30.0
@@ -106,23 +106,7 @@ async def _tell(node: Node, *words: str) -> str:
 
 
 async def _run_client(*words: str) -> str:
-    process = await asyncio.create_subprocess_exec(
-        "redis-cli", "-e", *words,
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    try:
-        async with asyncio.timeout(_CREATE_SECONDS):
-            output, _ = await process.communicate()
-    except TimeoutError:
-        raise BackendUnavailableError("the Redis cluster was not made in time") from None
-    finally:
-        # Left to itself it would go on making it.
-        if process.returncode is None:
-            process.kill()
-    text = output.decode(errors="replace")
-    if process.returncode:
-        raise BackendUnavailableError(f"the Redis cluster cannot be made:\n{text}")
-    return text
+    return await output_of(["redis-cli", "-e", *words], doing="making the Redis cluster", seconds=_CREATE_SECONDS)
 
 
 async def _has_all_slots(node: Node) -> bool:
