@@ -82,14 +82,22 @@ def test_an_added_device_is_shown_with_its_key_and_a_command_that_works_as_print
     assert first.startswith("device ")
     assert first.endswith("Truck 17")
     assert second.startswith("key     fp_")
-    program, *words = shlex.split(hint)
-    assert "fieldpost" == program
     elsewhere = {name: value for name, value in server.environment.items() if not name.startswith("FIELDPOST_")}
     asked = subprocess.run(
-        _command(*words), capture_output=True, env=elsewhere, timeout=DEADLINE_SECONDS, check=False, text=True
+        shlex.split(hint), capture_output=True, env=elsewhere, timeout=DEADLINE_SECONDS, check=False, text=True
     )
     assert (0, "") == (asked.returncode, asked.stderr)
     assert asked.stdout
+
+
+def test_where_the_shell_does_not_find_it_a_command_names_it_by_its_path(server: Server) -> None:
+    program = str(Path(sys.executable).with_name("fieldpost"))
+    command = [program, "devices", "add", "--kind", "truck", "--name", "Truck 17"]
+    elsewhere = server.environment | {"PATH": "/usr/bin:/bin"}
+
+    added = subprocess.run(command, capture_output=True, env=elsewhere, timeout=DEADLINE_SECONDS, check=True, text=True)
+
+    assert [program, "send"] == shlex.split(added.stdout.splitlines()[-1])[:2]
 
 
 def test_a_server_is_found_by_options_too(server: Server) -> None:
@@ -491,9 +499,9 @@ def test_a_device_whose_key_cannot_be_printed_can_get_another(server: Server, ke
 
     assert 1 == status
     assert _is_one_line(errors)
-    rotate = shlex.split(errors.strip())[-4:]
-    assert ["fieldpost", "devices", "rotate"] == rotate[:3]
-    assert "Lost" in _fieldpost(server, *rotate[1:]).out
+    rotate = shlex.split(errors.strip())[-3:]
+    assert ["devices", "rotate"] == rotate[:2]
+    assert "Lost" in _fieldpost(server, *rotate).out
 
 
 # The rest

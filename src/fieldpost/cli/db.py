@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from fieldpost.cli.next_command import pasted
 from fieldpost.errors import BackupError, ConfigError
 
 app = typer.Typer(
@@ -107,7 +108,7 @@ def accept_pepper(
             await keys.accept_pepper(Path(loaded.data.directory), devices)
 
     asyncio.run(accept())
-    typer.echo("accepted; now rotate every device's key: fieldpost devices rotate ID")
+    typer.echo(f"accepted; now rotate every device's key: {pasted('devices', 'rotate', 'ID')}")
 
 
 def _copy(source: Path, target: Path) -> list[Path]:

@@ -1,12 +1,13 @@
 """`fieldpost devices …`."""
 
 import json
-import shlex
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
+from fieldpost.cli.next_command import pasted
 from fieldpost.cli.server import DEFAULT_URL, AsJson, Data, Operator, Url
 from fieldpost.errors import OutputError
 
@@ -54,8 +55,9 @@ def list_devices(url: Url = None, data: Data = None, as_json: AsJson = False) ->
     for device in devices:
         _print_line(device)
     if not devices:
-        where = _option("--url", url) + _option("--data", data)
-        typer.echo(f'No devices yet. Add one: fieldpost devices add --kind truck --name "Truck 17"{where}')
+        where = [*_option("--url", url), *_option("--data", data)]
+        command = pasted("devices", "add", "--kind", "truck", "--name", "Truck 17", *where)
+        typer.echo(f"No devices yet. Add one: {command}")
 
 
 @app.command()
@@ -94,7 +96,7 @@ def _print_with_key(made: dict[str, Any], url: str, as_json: bool) -> None:
     try:
         _print_all(made, url, as_json)
     except OSError as error:
-        again = f"fieldpost devices rotate {made['device']['id']}"
+        again = pasted("devices", "rotate", str(made["device"]["id"]))
         raise OutputError(
             f"{error.strerror}; the device is there, its key is lost: make a new one with {again}"
         ) from error
@@ -108,11 +110,12 @@ def _print_all(made: dict[str, Any], url: str, as_json: bool) -> None:
     typer.echo(f"key     {made['key']}")
     typer.echo("The key is shown this once. Ask something with it:")
     where = _option("--url", None if url == DEFAULT_URL else url)
-    typer.echo(f'  fieldpost send "How long may I drive without a break?" --wait --key {made["key"]}{where}')
+    question = "How long may I drive without a break?"
+    typer.echo(f"  {pasted('send', question, '--wait', '--key', made['key'], *where)}")
 
 
-def _option(name: str, value: str | None) -> str:
-    return "" if value is None else f" {name} {shlex.quote(value)}"
+def _option(name: str, value: str | None) -> Sequence[str]:
+    return () if value is None else (name, value)
 
 
 def _print(device: dict[str, Any], as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""The one command to try next that a server names when it is up."""
+"""Commands to try next, as they can be pasted."""
 
 import shlex
 import shutil
@@ -20,17 +20,22 @@ def reached_at(host: str) -> str:
 
 
 def next_command(url: str, directory: str) -> str:
-    """Can be pasted as it stands into a shell that is where this one is.
+    """The one that a server names when it is up.
 
     Args:
         directory: the server's data directory.
     """
-    command = [*_program(), "devices", "add", "--kind", "truck", "--name", "Truck 17"]
+    words = ["devices", "add", "--kind", "truck", "--name", "Truck 17"]
     if url != DEFAULT_URL:
-        command += ["--url", url]
+        words += ["--url", url]
     if directory != _DEFAULT_DIRECTORY:
-        command += ["--data", directory]
-    return shlex.join(command)
+        words += ["--data", directory]
+    return pasted(*words)
+
+
+def pasted(*words: str) -> str:
+    """This program with these arguments; can be pasted as it stands into a shell that is where this one is."""
+    return shlex.join([*_program(), *words])
 
 
 def _program() -> list[str]:
