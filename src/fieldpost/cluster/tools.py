@@ -8,6 +8,9 @@ from pathlib import Path
 from fieldpost.cluster.users import User, as_user
 from fieldpost.errors import BackendUnavailableError
 
+#: Until a killed program is gone, unless it hangs in the kernel.
+_KILLED_SECONDS = 5.0
+
 
 async def output_of(
     command: Sequence[str], *, doing: str, seconds: float, directory: Path | None = None, user: User | None = None
@@ -33,11 +36,17 @@ async def output_of(
     except TimeoutError:
         raise BackendUnavailableError(f"{doing}: no end within {seconds:g} s") from None
     finally:
-        # Left to itself it would go on with what nobody waits for any more.
         if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
+            await _end(process)
     text = output.decode(errors="replace").strip()
     if process.returncode:
         raise BackendUnavailableError(f"{doing}: {text or f'exit code {process.returncode}'}")
     return text
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Left to itself it would go on with what nobody waits for any more."""
+    with contextlib.suppress(ProcessLookupError, TimeoutError):
+        process.kill()
+        async with asyncio.timeout(_KILLED_SECONDS):
+            await process.communicate()
